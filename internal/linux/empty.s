@@ -1,0 +1,1 @@
+// Allows functions without a body, which are linked to package runtime.
