@@ -151,7 +151,10 @@ func trap(args []string) error {
 
 func cat(path string) error {
 	data, err := os.ReadFile(path)
-	os.Stdout.Write(data)
+	if err != nil {
+		return err
+	}
+	_, err = os.Stdout.Write(data)
 	return err
 }
 
