@@ -91,6 +91,11 @@ type App struct {
 type Image struct {
 	Name   string `json:"name"`
 	Digest string `json:"digest"` // of the manifest
+	// Index is the digest of the image index that the manifest was chosen
+	// from, Evidence that of the stored signatures; empty: there is none. Both
+	// are blobs of the store, which run-prepared judges again.
+	Index    string `json:"index,omitempty"`
+	Evidence string `json:"evidence,omitempty"`
 	// Verified tells that the trust policy accepted a signature when the pod
 	// was made.
 	Verified bool `json:"verified"`
