@@ -1,3 +1,6 @@
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command rkt is stage0: it resolves images in the local store, checks the
 // trust policy, prepares pods and becomes them by executing a stage1.
 //
@@ -14,9 +17,6 @@ import (
 
 	"github.com/rkt/rkt/internal/insecure"
 )
-
-//go:debug containermaxprocs=0
-//go:debug updatemaxprocs=0
 
 // failure is the exit code of everything that rkt itself could not do.
 const failure = 254
