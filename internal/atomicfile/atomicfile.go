@@ -22,7 +22,13 @@ const prefix = ".atomic-"
 // Write makes path hold exactly data, with permissions perm whatever the
 // umask. When it returns nil, the content survives a power cut.
 func Write(path string, data []byte, perm os.FileMode) error {
-	if err := replace(path, data, perm, true); err != nil {
+	return WriteVia(filepath.Dir(path), path, data, perm)
+}
+
+// WriteVia is Write with the temporary name in another directory of the same
+// file system, for directories in which nothing else may ever appear.
+func WriteVia(dir, path string, data []byte, perm os.FileMode) error {
+	if err := replace(dir, path, data, perm, true); err != nil {
 		return err
 	}
 	failpoint.Hit("atomicfile.renamed")
@@ -33,12 +39,11 @@ func Write(path string, data []byte, perm os.FileMode) error {
 // as harmless as with Write, but after a power cut the file may be the old
 // one, the new one, or empty. For what a reboot ends anyway.
 func WriteVolatile(path string, data []byte, perm os.FileMode) error {
-	return replace(path, data, perm, false)
+	return replace(filepath.Dir(path), path, data, perm, false)
 }
 
-func replace(path string, data []byte, perm os.FileMode, durable bool) error {
-	dir, base := filepath.Split(path)
-	f, err := os.CreateTemp(dir, prefix+base+"-*")
+func replace(dir, path string, data []byte, perm os.FileMode, durable bool) error {
+	f, err := os.CreateTemp(dir, prefix+filepath.Base(path)+"-*")
 	if err != nil {
 		return fmt.Errorf("write %q: %w", path, cause(err))
 	}
