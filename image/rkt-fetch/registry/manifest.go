@@ -1,0 +1,159 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/regclient/regclient/scheme"
+	"github.com/regclient/regclient/types/descriptor"
+	"github.com/regclient/regclient/types/manifest"
+	"github.com/regclient/regclient/types/ref"
+	"github.com/regclient/regclient/types/referrer"
+)
+
+const (
+	// MaxManifest bounds manifests and indexes.
+	MaxManifest = 4 << 20
+
+	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	dockerIndex    = "application/vnd.docker.distribution.manifest.list.v2+json"
+	schema1        = "application/vnd.docker.distribution.manifest.v1+"
+
+	// An image may be asked for once without and once with a token, and
+	// redirected; lists come in pages.
+	maxRequests = 24
+)
+
+var documentTypes = []string{ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, dockerManifest, dockerIndex}
+
+// Document is a manifest or an index as its bytes came, with the media type
+// that it came under. Its digest is that of the bytes.
+type Document struct {
+	Descriptor ocispec.Descriptor
+	Body       []byte
+}
+
+// Head asks for the digest of a tag or digest, without its document. It is ""
+// when the registry does not say.
+func (s *Source) Head(ctx context.Context, tag string) (digest.Digest, error) {
+	var found digest.Digest
+	err := s.retry(ctx, false, func(ep endpoint) error {
+		c := &call{ep: ep, limit: MaxManifest, most: maxRequests}
+		m, err := s.client.ManifestHead(c.in(ctx), ep.tagged(tag))
+		if err != nil {
+			return c.failure(ep.what(tag), err)
+		}
+		found = m.GetDescriptor().Digest
+		return nil
+	})
+	if err != nil || found.Validate() != nil {
+		return "", err
+	}
+	return found, nil
+}
+
+// Manifest reads the document of a tag or digest. By digest it is verified.
+func (s *Source) Manifest(ctx context.Context, tag string) (Document, error) {
+	var doc Document
+	err := s.retry(ctx, false, func(ep endpoint) error {
+		c := &call{ep: ep, limit: MaxManifest, most: maxRequests, types: documentTypes}
+		m, err := s.client.ManifestGet(c.in(ctx), ep.tagged(tag))
+		if err != nil {
+			return c.failure(ep.what(tag), err)
+		}
+		doc, err = verified(m, tag)
+		if err != nil {
+			return &Failure{What: fmt.Sprintf("registry %s %v", ep.host, err)}
+		}
+		return nil
+	})
+	return doc, err
+}
+
+func verified(m manifest.Manifest, tag string) (Document, error) {
+	body, err := m.RawBody()
+	if err != nil {
+		return Document{}, fmt.Errorf("gives no document: %w", err)
+	}
+	asked, err := digest.Parse(tag)
+	if err != nil {
+		asked = digest.FromBytes(body)
+	}
+	if got := asked.Algorithm().FromBytes(body); got != asked {
+		return Document{}, fmt.Errorf("answers with a document of digest %s when asked for %s", got, asked)
+	}
+	return Document{
+		Descriptor: ocispec.Descriptor{MediaType: m.GetDescriptor().MediaType, Digest: asked, Size: int64(len(body))},
+		Body:       body,
+	}, nil
+}
+
+// Referrers lists the manifests that refer to a digest as their subject and
+// have one of the artifact types, by the referrers API or, where a registry
+// does not have that, by the tag that stands in for it.
+func (s *Source) Referrers(ctx context.Context, subject digest.Digest, artifactType string) ([]ocispec.Descriptor, error) {
+	var list []ocispec.Descriptor
+	err := s.retry(ctx, false, func(ep endpoint) error {
+		c := &call{ep: ep, limit: MaxManifest, most: maxRequests, types: documentTypes}
+		found, err := s.client.ReferrerList(c.in(ctx), ep.tagged(subject.String()),
+			scheme.WithReferrerMatchOpt(descriptor.MatchOpt{ArtifactType: artifactType}))
+		if err != nil {
+			return c.failure("list of what refers to "+subject.String(), err)
+		}
+		// regclient takes any failure of the API for its absence.
+		if len(found.Descriptors) == 0 && c.worst >= 500 {
+			c.status = c.worst
+			return c.refusal("list of what refers to " + subject.String())
+		}
+		list, err = descriptors(found)
+		if err != nil {
+			return &Failure{What: fmt.Sprintf("registry %s lists %v", ep.host, err)}
+		}
+		return nil
+	})
+	if NotFound(err) {
+		return nil, nil
+	}
+	return list, err
+}
+
+func descriptors(found referrer.ReferrerList) ([]ocispec.Descriptor, error) {
+	var list []ocispec.Descriptor
+	for _, d := range found.Descriptors {
+		if err := d.Digest.Validate(); err != nil {
+			return nil, errors.New("a referrer without a valid digest")
+		}
+		list = append(list, ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, ArtifactType: d.ArtifactType})
+	}
+	slices.SortFunc(list, func(a, b ocispec.Descriptor) int { return compare(a.Digest, b.Digest) })
+	return list, nil
+}
+
+func compare(a, b digest.Digest) int {
+	if a < b {
+		return -1
+	}
+	if a > b {
+		return 1
+	}
+	return 0
+}
+
+// tagged names one image of the repository by tag or digest.
+func (ep endpoint) tagged(tag string) ref.Ref {
+	if _, err := digest.Parse(tag); err == nil {
+		return ep.ref().SetDigest(tag)
+	}
+	return ep.ref().SetTag(tag)
+}
+
+func (ep endpoint) what(tag string) string {
+	if _, err := digest.Parse(tag); err == nil {
+		return fmt.Sprintf("image %s@%s", ep.path, tag)
+	}
+	return fmt.Sprintf("image %s:%s", ep.path, tag)
+}

@@ -1,0 +1,214 @@
+// Package registry reads images from registries by the OCI distribution
+// specification (https://github.com/opencontainers/distribution-spec).
+//
+// The protocol (paths, authentication, referrers) is regclient's; this package
+// adds what a fetch needs on top: mirrors in order, retries with one back-off,
+// resuming a blob at any byte, bounds on everything, and errors that are
+// sentences. It verifies nothing about blobs: that is the store's writer's
+// job, which also knows bytes of earlier runs.
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	regconfig "github.com/regclient/regclient/config"
+	"github.com/regclient/regclient/scheme/reg"
+	"github.com/regclient/regclient/types/ref"
+
+	"github.com/rkt/rkt/image/reference"
+	"github.com/rkt/rkt/image/rkt-fetch/transport"
+	"github.com/rkt/rkt/internal/config"
+	"github.com/rkt/rkt/internal/insecure"
+)
+
+const (
+	hub       = "docker.io"
+	hubServer = "registry-1.docker.io"
+
+	// attempts is how often something is tried again without progress.
+	attempts     = 5
+	firstBackoff = 200 * time.Millisecond
+	lastBackoff  = 5 * time.Second
+	maxBackoff   = time.Minute // also when a server asks for more
+)
+
+// Credential is what a registry is shown when it asks who we are. Empty
+// fields are not there; the zero value is an anonymous user.
+type Credential struct {
+	User, Password string
+	IdentityToken  string // traded for access tokens at the registry's token server
+	BearerToken    string // shown as it is
+	Source         string // where it comes from, for messages
+}
+
+// Options of a Source.
+type Options struct {
+	Ref        reference.Reference
+	Config     *config.Config
+	Insecure   insecure.Options
+	Transport  *transport.Transport
+	Credential func(host string) (Credential, error)
+	Note       func(line string) // told of retries
+}
+
+// Source is the repository of one image, at its registry and its mirrors.
+type Source struct {
+	opts      Options
+	client    *reg.Reg
+	endpoints []endpoint // mirrors in order, the registry itself last
+}
+
+// endpoint is one place where the repository may be found.
+type endpoint struct {
+	host   string // as in image names and configuration
+	server string // as in URLs
+	path   string // repository
+	cred   Credential
+	plain  bool
+}
+
+// New finds out how the registry and its mirrors are to be asked. Only with
+// --insecure-options=http it contacts them, to learn which speaks plain HTTP.
+func New(ctx context.Context, opts Options) (*Source, error) {
+	s := &Source{opts: opts}
+	for _, mirror := range opts.Config.Registry(opts.Ref.Host).Mirrors {
+		host, prefix, _ := strings.Cut(mirror, "/")
+		path := opts.Ref.Path
+		if prefix != "" {
+			path = prefix + "/" + path
+		}
+		s.endpoints = append(s.endpoints, endpoint{host: host, path: path})
+	}
+	s.endpoints = append(s.endpoints, endpoint{host: opts.Ref.Host, path: opts.Ref.Path})
+	var hosts []*regconfig.Host
+	for i := range s.endpoints {
+		ep := &s.endpoints[i]
+		if err := s.prepare(ctx, ep); err != nil {
+			return nil, err
+		}
+		hosts = append(hosts, ep.settings())
+	}
+	s.client = reg.New(
+		reg.WithConfigHosts(hosts),
+		reg.WithHTTPClient(&http.Client{Transport: &wire{next: opts.Transport}}),
+		reg.WithUserAgent("rkt-fetch"),
+		reg.WithManifestMax(MaxManifest, MaxManifest),
+		// One try and one more with a token; all patience is in retry.
+		reg.WithRetryLimit(1),
+		reg.WithDelay(time.Millisecond, time.Millisecond),
+	)
+	return s, nil
+}
+
+func (s *Source) prepare(ctx context.Context, ep *endpoint) error {
+	ep.server = ep.host
+	if ep.host == hub {
+		ep.server = hubServer
+	}
+	cred, err := s.opts.Credential(ep.host)
+	if err != nil {
+		return err
+	}
+	ep.cred = cred
+	if s.opts.Insecure.Has(insecure.HTTP) {
+		ep.plain = s.speaksPlain(ctx, ep.server)
+	}
+	return nil
+}
+
+// speaksPlain reports whether a server must be asked by plain HTTP: it answers
+// so on its TLS port, or, when no port is named, nobody is at 443.
+func (s *Source) speaksPlain(ctx context.Context, server string) bool {
+	probe := func(scheme string) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+server+"/v2/", nil)
+		if err != nil {
+			return err
+		}
+		resp, err := s.opts.Transport.RoundTrip(req)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		return err
+	}
+	err := probe("https")
+	var failed *transport.Error
+	if err == nil || !errors.As(err, &failed) {
+		return false
+	}
+	if failed.PlainHTTP {
+		return true
+	}
+	u := url.URL{Host: server}
+	return u.Port() == "" && probe("http") == nil
+}
+
+func (ep endpoint) settings() *regconfig.Host {
+	tls := regconfig.TLSEnabled
+	if ep.plain {
+		tls = regconfig.TLSDisabled
+	}
+	return &regconfig.Host{
+		Name:          ep.host,
+		Hostname:      ep.server,
+		TLS:           tls,
+		User:          ep.cred.User,
+		Pass:          ep.cred.Password,
+		Token:         ep.cred.IdentityToken,
+		ReqConcurrent: 64,
+	}
+}
+
+func (ep endpoint) ref() ref.Ref {
+	return ref.Ref{Scheme: "reg", Registry: ep.host, Repository: ep.path}
+}
+
+// retry asks one endpoint after the other until one answers, and starts over
+// after a pause when trying again may help. What all have refused is final.
+// With direct only the registry itself is asked.
+func (s *Source) retry(ctx context.Context, direct bool, ask func(ep endpoint) error) error {
+	endpoints := s.endpoints
+	if direct {
+		endpoints = endpoints[len(endpoints)-1:]
+	}
+	for attempt := 1; ; attempt++ {
+		var last error
+		var again *Failure
+		for _, ep := range endpoints {
+			err := ask(ep)
+			if err == nil {
+				return nil
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			var failure *Failure
+			if errors.As(err, &failure) && failure.Transient {
+				again = failure
+			}
+			if errors.As(err, &failure) && failure.Progress {
+				attempt = 1
+			}
+			last = err
+		}
+		if again == nil || attempt >= attempts {
+			if again != nil {
+				return fmt.Errorf("%w (tried %d times)", last, attempt)
+			}
+			return last
+		}
+		pause := min(firstBackoff<<(attempt-1), lastBackoff)
+		pause = max(pause, min(again.RetryAfter, maxBackoff))
+		s.opts.Note(fmt.Sprintf("%v; trying again in %s", again, pause.Round(100*time.Millisecond)))
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
+}
