@@ -18,6 +18,7 @@ import (
 	"github.com/rkt/rkt/internal/atomicfile"
 	"github.com/rkt/rkt/internal/failpoint"
 	"github.com/rkt/rkt/internal/flock"
+	"github.com/rkt/rkt/internal/rmtree"
 )
 
 // partialLife is how long an unfinished blob is kept for a later fetch to
@@ -258,17 +259,33 @@ func (c *collector) empty(dirs ...string) error {
 			if !strings.HasPrefix(e.Name(), trashPrefix) {
 				continue
 			}
-			path := c.s.path(dir, e.Name())
-			size := diskUsage(path)
-			if err := os.RemoveAll(path); err != nil {
+			if err := c.delete(c.s.path(dir, e.Name())); err != nil {
 				failed = err // go on with the rest, and report one of the reasons
-				continue
 			}
-			c.report.Bytes += size
 			failpoint.Hit("store.gc.deleted")
 		}
 	}
 	return failed
+}
+
+// delete deletes a piece of trash unless somebody else is at it.
+func (c *collector) delete(path string) error {
+	lock, err := flock.Open(path)
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	defer func() { _ = lock.Close() }()
+	if err := lock.TryExclusive(); errors.Is(err, flock.ErrLocked) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	size := diskUsage(path)
+	if err := rmtree.Remove(path); err != nil {
+		return err
+	}
+	c.report.Bytes += size
+	return nil
 }
 
 // diskUsage sums up what a tree occupies, counting hard links once. What

@@ -14,6 +14,7 @@ import (
 	"github.com/rkt/rkt/internal/atomicfile"
 	"github.com/rkt/rkt/internal/failpoint"
 	"github.com/rkt/rkt/internal/flock"
+	"github.com/rkt/rkt/internal/rmtree"
 )
 
 // Names in DIR/layers and DIR/partial that are not final.
@@ -139,15 +140,15 @@ func isEmpty(dir string) (bool, error) {
 	return len(names) == 0, err
 }
 
-// discard removes the temporary directory; its name is free at once, so that
-// whoever waits for it need not wait for the deletion.
+// discard removes the temporary directory. Its name is free at once, so nobody
+// has to wait for the deletion; GC leaves it to us, as we hold the lock.
 func (d *LayerDir) discard() error {
 	trash, err := d.s.moveToTrash("layers", strings.TrimPrefix(d.temp, d.s.path("layers")+"/"))
 	if err != nil {
 		return err
 	}
 	failpoint.Hit("store.layer.discarded")
-	return os.RemoveAll(trash)
+	return rmtree.Remove(trash)
 }
 
 // Path is the directory to unpack into, on the file system of the layers.
