@@ -101,6 +101,7 @@ func (a *ArchiveHasher) Write(p []byte) (int, error) {
 func (a *ArchiveHasher) Evidence(manifest digest.Digest) (Evidence, error) {
 	e := Evidence{Format: a.format, Subject: manifest, Signature: a.signature, Archive: &Archive{
 		Digest: digest.NewDigestFromBytes(digest.SHA256, a.digest.Sum(nil)),
+		Hashes: []HashState{},
 	}}
 	for _, s := range a.states {
 		marshaler, ok := s.running.(encoding.BinaryMarshaler)

@@ -117,11 +117,14 @@ type statement struct {
 // that it may run, an SBOM or a scan report does not.
 func (j *judge) checkStatement(key Key, payload []byte) *failure {
 	var s statement
-	if err := json.Unmarshal(payload, &s); err != nil || s.Type != statementV1 {
+	if err := json.Unmarshal(payload, &s); err != nil {
 		return garbled("what key %s signed is not an in-toto statement", key.Fingerprint)
 	}
 	if s.Predicate != signPredicate {
 		return garbled("what key %s signed is an attestation of type %q and not a signature of the image", key.Fingerprint, clip(s.Predicate))
+	}
+	if s.Type != statementV1 {
+		return garbled("what key %s signed is of the unknown type %q", key.Fingerprint, clip(s.Type))
 	}
 	if len(s.Subjects) == 0 || len(s.Subjects) > maxSubjects {
 		return garbled("what key %s signed has %d subjects", key.Fingerprint, len(s.Subjects))
