@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -14,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/rkt/rkt/internal/linux"
@@ -124,7 +122,7 @@ func readPod(uuid string) (*pod.Manifest, *plan.Pod, error) {
 	if m.UUID != uuid {
 		return nil, nil, fmt.Errorf("pod %s: the manifest is that of pod %s", uuid, m.UUID)
 	}
-	configs := map[string]*specs.Spec{}
+	configs := map[string]*plan.Config{}
 	for _, a := range m.Apps {
 		if configs[a.Name], err = readConfig(a.Name); err != nil {
 			return nil, nil, fmt.Errorf("pod %s: app %q: %w", uuid, a.Name, err)
@@ -139,16 +137,12 @@ func readPod(uuid string) (*pod.Manifest, *plan.Pod, error) {
 	return m, p, err
 }
 
-func readConfig(app string) (*specs.Spec, error) {
+func readConfig(app string) (*plan.Config, error) {
 	data, err := os.ReadFile(filepath.Join(pod.AppsDir, app, pod.ConfigFile))
 	if err != nil {
 		return nil, err
 	}
-	spec := &specs.Spec{}
-	if err := json.Unmarshal(data, spec); err != nil {
-		return nil, fmt.Errorf("read %s: %w", pod.ConfigFile, err)
-	}
-	return spec, nil
+	return plan.ParseConfig(data)
 }
 
 // create makes what the pod has outside, and returns the control socket.
@@ -270,7 +264,9 @@ func initScript(p *plan.Pod, place *cgroup.Place, program int, fds [3]int) (*lin
 		}
 		s.Call("arrange descriptors", unix.SYS_DUP3, uintptr(fd), uintptr(initFDs[i]), 0)
 	}
-	s.Call("close descriptors on exec", unix.SYS_CLOSE_RANGE, uintptr(high), math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+	s.CloseFrom(high, unix.CLOSE_RANGE_CLOEXEC)
+	// 3 is nobody's: init's numbers start above it.
+	s.Try("close descriptor", unix.SYS_CLOSE, 3)
 	s.Call("restore limit of open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, linux.Ptr(s, &rlimit.NoFile), 0)
 	fd, err := unix.FcntlInt(uintptr(program), unix.F_DUPFD_CLOEXEC, high)
 	if err != nil {

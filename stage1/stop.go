@@ -16,8 +16,9 @@ import (
 	"github.com/rkt/rkt/stage1/internal/control"
 )
 
-// stop is the entrypoint that ends a running pod. It returns when init is
-// gone.
+// stop is the entrypoint that ends a running pod. It returns when init has
+// taken the request, or, with --force, has been ended without being asked. The
+// pod is over when its lock is free.
 func stop(args []string) error {
 	flags := flag.NewFlagSet("stop", flag.ContinueOnError)
 	force := flags.Bool("force", false, "do not ask the apps")
@@ -32,9 +33,7 @@ func stop(args []string) error {
 	}
 	// init does not answer. Nothing of the pod survives its stage1, and
 	// nothing of its cgroups survives this.
-	if pid, err := readPid(); err == nil {
-		_ = unix.Kill(pid, unix.SIGKILL)
-	}
+	killStage1()
 	dirs, err := readCgroups()
 	if err == nil {
 		err = cgroup.Kill(dirs, time.Now().Add(teardown))
@@ -49,7 +48,7 @@ func wrapStop(uuid string, err error) error {
 	return fmt.Errorf("stop pod %s: %w", uuid, err)
 }
 
-// ask sends the request and waits until init, and so the pod, is gone.
+// ask sends the request.
 func ask(uuid string, req control.Stop) error {
 	conn, err := dial(uuid)
 	if err != nil {
@@ -74,12 +73,31 @@ func ask(uuid string, req control.Stop) error {
 	return nil
 }
 
-func readPid() (int, error) {
+// killStage1 kills the process that the pid file names, if it is still the one
+// that holds the pod's lock: between opening it and looking at the lock it
+// cannot have been replaced by another process of that number.
+func killStage1() {
 	data, err := os.ReadFile(pod.PidFile)
 	if err != nil {
-		return 0, err
+		return
 	}
-	return strconv.Atoi(strings.TrimSpace(string(data)))
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		return
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	dir, err := unix.Open(".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(dir)
+	if unix.Flock(dir, unix.LOCK_SH|unix.LOCK_NB) == unix.EWOULDBLOCK {
+		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+	}
 }
 
 func readCgroups() ([]string, error) {

@@ -40,6 +40,15 @@ func ParseCaps(names []string) (CapSet, error) {
 	return set, nil
 }
 
+// AllCaps names every capability that can be named, as "CAP_CHOWN".
+func AllCaps() []string {
+	all := make([]string, 0, len(capabilities))
+	for _, name := range capabilities {
+		all = append(all, "CAP_"+name)
+	}
+	return all
+}
+
 // Caps are the five sets of a process, capabilities(7).
 type Caps struct {
 	Bounding, Effective, Permitted, Inheritable, Ambient CapSet

@@ -3,6 +3,7 @@ package linux
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"strings"
@@ -26,10 +27,11 @@ type Script struct {
 	calls []call
 	execs []call
 	pins  []any
-	// Cgroup, if not negative, is a cgroup v2 directory in which the child is
-	// born (clone3(2), CLONE_INTO_CGROUP). Set it with SetCgroup.
+	// cgroup, if not negative, is a cgroup v2 directory in which the child is
+	// born (clone3(2), CLONE_INTO_CGROUP).
 	cgroup int
 	flags  uint64
+	low    int // the pipe's descriptor must not be below
 }
 
 type call struct {
@@ -62,6 +64,31 @@ func (s *Script) Call(name string, nr uintptr, args ...uintptr) {
 func (s *Script) Try(name string, nr uintptr, args ...uintptr) {
 	s.Call(name, nr, args...)
 	s.calls[len(s.calls)-1].optional = true
+}
+
+// CloseFrom closes the descriptors from low on (close_range(2)), or lets exec
+// close them with CLOSE_RANGE_CLOEXEC as flags. The pipe by which the child
+// reports is spared; it lives at low or above.
+func (s *Script) CloseFrom(low int, flags uintptr) {
+	s.low = max(s.low, low)
+	s.Call("close descriptors", unix.SYS_CLOSE_RANGE, uintptr(low), 0, flags)
+	s.Call("close descriptors", unix.SYS_CLOSE_RANGE, 0, math.MaxUint32, flags)
+}
+
+// spare completes the calls of CloseFrom with the pipe's descriptor.
+func (s *Script) spare(pipe int) {
+	for i := range s.calls {
+		switch c := &s.calls[i]; {
+		case c.nr != unix.SYS_CLOSE_RANGE:
+		case c.args[1] == math.MaxUint32:
+			c.args[0] = uintptr(pipe + 1)
+		case c.args[0] == uintptr(pipe):
+			c.optional = true // an empty range, which the kernel refuses
+			c.args[1] = uintptr(pipe - 1)
+		default:
+			c.args[1] = uintptr(pipe - 1)
+		}
+	}
 }
 
 // Exec adds a program to become. Several may be given: the child tries them in
@@ -138,6 +165,12 @@ func (s *Script) Start() (pid, pidfd int, err error) {
 		return 0, -1, os.NewSyscallError("pipe2", err)
 	}
 	defer unix.Close(pipe[0])
+	report, err := unix.FcntlInt(uintptr(pipe[1]), unix.F_DUPFD_CLOEXEC, max(s.low, 3))
+	unix.Close(pipe[1])
+	if err != nil {
+		return 0, -1, os.NewSyscallError("fcntl", err)
+	}
+	s.spare(report)
 	pidfd = -1
 	fd32 := int32(-1)
 	args := cloneArgs{
@@ -150,9 +183,9 @@ func (s *Script) Start() (pid, pidfd int, err error) {
 		args.cgroup = uint64(s.cgroup)
 	}
 	syscall.ForkLock.Lock()
-	pid, errno := forkScript(&args, s.calls, s.execs, uintptr(pipe[1]))
+	pid, errno := forkScript(&args, s.calls, s.execs, uintptr(report))
 	syscall.ForkLock.Unlock()
-	unix.Close(pipe[1])
+	unix.Close(report)
 	runtime.KeepAlive(s)
 	if errno != 0 {
 		return 0, -1, os.NewSyscallError("clone3", errno)
@@ -239,15 +272,6 @@ func forkScript(args *cloneArgs, calls, execs []call, pipe uintptr) (int, unix.E
 		return int(pid), errno
 	}
 	runtimeAfterForkInChild()
-	// The pipe lives at descriptor 3 from here on, so that scripts may close
-	// everything from 4 on before they meet paths of the app (CVE-2024-21626).
-	if pipe != ReportFD {
-		_, _, errno = unix.RawSyscall(unix.SYS_DUP3, pipe, ReportFD, unix.O_CLOEXEC)
-		if errno != 0 {
-			goto fail
-		}
-		pipe = ReportFD
-	}
 	for i = 0; i < len(calls); i++ {
 		c := &calls[i]
 		_, _, errno = unix.RawSyscall6(c.nr, c.args[0], c.args[1], c.args[2], c.args[3], c.args[4], c.args[5])
@@ -277,18 +301,13 @@ fail:
 	}
 }
 
-// ReportFD is the descriptor by which a child reports failure until it
-// executes its program. Scripts must leave it alone, and must be done with any
-// descriptor of the parent that had this number: see Above.
-const ReportFD = 3
-
-// Above returns fd, or a close-on-exec duplicate above the descriptors that a
-// child arranges first. The original is closed if it was too low.
-func Above(fd int) (int, error) {
-	if fd > ReportFD {
+// AboveStdio returns fd, or a close-on-exec duplicate beyond stdio's numbers so
+// that a child can put it there. The original is closed if it was too low.
+func AboveStdio(fd int) (int, error) {
+	if fd > 2 {
 		return fd, nil
 	}
-	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, ReportFD+1)
+	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
 		return -1, os.NewSyscallError("fcntl", err)
 	}

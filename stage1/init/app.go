@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"strings"
 	"unsafe"
@@ -25,9 +24,10 @@ type app struct {
 	id      identity
 	filter  []byte // compiled system call filter, or nil
 
-	alone        bool // the only app of the pod
-	mnt          int  // its mount namespace
-	pts          int  // the root of its devpts
+	alone        bool         // the only app of the pod
+	overlay      *linux.Mount // its root, until it is attached
+	mnt          int          // its mount namespace
+	pts          int          // the root of its devpts
 	cgroupMounts []cgroupMount
 	cgroupFlags  uintptr
 
@@ -41,6 +41,9 @@ func newApp(p *plan.App, cgroups []cgroup.Hierarchy) (*app, error) {
 	a := &app{plan: p, cgroups: cgroups, mnt: -1, pts: -1, pidfd: -1, status: pod.AppStatus{State: pod.AppWaiting}}
 	var err error
 	if a.place, err = cgroup.Open(cgroups, p.Name); err != nil {
+		return nil, err
+	}
+	if a.overlay, err = newOverlay(p); err != nil {
 		return nil, err
 	}
 	if p.Filter == "" {
@@ -57,7 +60,7 @@ func newApp(p *plan.App, cgroups []cgroup.Hierarchy) (*app, error) {
 
 // script is a process in the app's context: the same for the app's own process
 // and for every one that enters later. stdio are descriptors above
-// linux.ReportFD. With tty, stdin becomes the controlling terminal.
+// those of stdio. With tty, stdin becomes the controlling terminal.
 //
 // The order matters. What needs the host's or init's things comes first; then
 // all descriptors but stdio are closed, before any path of the app is used
@@ -77,7 +80,7 @@ func (a *app) script(args, env []string, stdio [3]int, tty bool) *linux.Script {
 	if tty {
 		s.Call("take terminal", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
 	}
-	s.Call("close descriptors", unix.SYS_CLOSE_RANGE, linux.ReportFD+1, math.MaxUint32, 0)
+	s.CloseFrom(3, 0)
 	a.limits(s)
 	s.Call("set umask", unix.SYS_UMASK, 0o022)
 	s.DropBounding(p.Caps.Bounding)

@@ -10,11 +10,9 @@ import (
 	"github.com/rkt/rkt/stage1/internal/plan"
 )
 
-// Places in init's own root, which nobody else sees.
-const (
-	appsDir    = "/app" // /app/<name>: an app's root, until it is moved into the app's namespace
-	devicesDir = "/dev" // the only device nodes of the pod that can be opened
-)
+// devicesDir, in init's own root, has the only device nodes of the pod that can
+// be opened.
+const devicesDir = "/dev"
 
 // devices that every app gets, <runtime-spec/config-linux.md#default-devices>.
 var devices = []struct {
@@ -24,12 +22,12 @@ var devices = []struct {
 	{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
 }
 
-// buildBase mounts the apps' roots while the host's files are in sight, and
-// then leaves them for an own, nearly empty root.
+// leaveHost gives init an own root, which is empty but for devices. Afterwards
+// no file of the host can be named in the pod.
 //
 // All mounts are made private first: nothing done in the pod can propagate to
 // the host, and no unmount can reach it.
-func buildBase(p *plan.Pod) error {
+func leaveHost(p *plan.Pod) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
@@ -47,24 +45,15 @@ func buildBase(p *plan.Pod) error {
 	if err := base.AttachTo(at); err != nil {
 		return err
 	}
-	for _, dir := range []string{appsDir, devicesDir} {
-		if err := unix.Mkdirat(base.FD(), dir[1:], 0o700); err != nil {
-			return os.NewSyscallError("mkdirat", err)
-		}
-	}
-	for i := range p.Apps {
-		if err := mountOverlay(base.FD(), &p.Apps[i]); err != nil {
-			return fmt.Errorf("mount root of app %q: %w", p.Apps[i].Name, err)
-		}
-	}
 	if err := makeDevices(base.FD()); err != nil {
 		return fmt.Errorf("make devices: %w", err)
 	}
 	return pivot(base.FD())
 }
 
-// mountOverlay stacks an app's writable layer on its image.
-func mountOverlay(base int, a *plan.App) error {
+// newOverlay stacks an app's writable layer on its image. The mount is
+// attached later, in the app's own namespace.
+func newOverlay(a *plan.App) (*linux.Mount, error) {
 	opts := make([]linux.Option, 0, len(a.Lower)+5)
 	for _, l := range a.Lower {
 		opts = append(opts, linux.Option{Key: "lowerdir+", Value: l})
@@ -82,19 +71,9 @@ func mountOverlay(base int, a *plan.App) error {
 	)
 	m, err := linux.NewMount("overlay", "rkt-"+a.Name, opts, unix.MOUNT_ATTR_NODEV)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("mount root: %w", err)
 	}
-	defer m.Close()
-	dir := appsDir[1:] + "/" + a.Name
-	if err := unix.Mkdirat(base, dir, 0o700); err != nil {
-		return os.NewSyscallError("mkdirat", err)
-	}
-	at, err := unix.Openat(base, dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return os.NewSyscallError("openat", err)
-	}
-	defer unix.Close(at)
-	return m.AttachTo(at)
+	return m, nil
 }
 
 // makeDevices makes the device nodes on a file system of their own, the only
@@ -106,6 +85,9 @@ func makeDevices(base int) error {
 		return err
 	}
 	defer m.Close()
+	if err := unix.Mkdirat(base, devicesDir[1:], 0o700); err != nil {
+		return os.NewSyscallError("mkdirat", err)
+	}
 	at, err := unix.Openat(base, devicesDir[1:], unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return os.NewSyscallError("openat", err)
@@ -123,7 +105,8 @@ func makeDevices(base int) error {
 }
 
 // pivot makes the directory the root of the calling thread's mount namespace
-// and lets go of everything else (pivot_root(2), "pivot_root(".", ".")").
+// and lets go of everything else (pivot_root(2), "pivot_root(".", ".")"). The
+// kernel looks at every thread of the host for that, so it is done once a pod.
 func pivot(dir int) error {
 	if err := unix.Fchdir(dir); err != nil {
 		return os.NewSyscallError("fchdir", err)

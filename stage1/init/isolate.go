@@ -13,38 +13,39 @@ import (
 	"github.com/rkt/rkt/stage1/internal/plan"
 )
 
-// isolate gives an app its own mount namespace, in which its root is the root
-// and nothing else can be reached, and resolves its user there, before any
-// process of the app has run.
+// isolate gives an app its own mount namespace, and resolves its user there,
+// before any process of the app has run.
+//
+// The namespace is a copy of init's, with the app's root attached on top of its
+// root, where setns(2) enters it. What is below is init's root without the
+// devices: an empty directory, read-only, which even an app with every
+// capability gains nothing from.
 //
 // It works on a thread of its own, which ends with it.
 func (a *app) isolate() error {
 	done := make(chan error)
 	go func() {
-		// Never unlocked: the thread has left our namespaces, so it must end
+		// Never unlocked: the thread has left our namespace, so it must end
 		// with this goroutine.
 		runtime.LockOSThread()
 		done <- a.isolateThread()
 	}()
-	if err := <-done; err != nil {
-		return err
-	}
-	// From here on the root is only in the app's namespace.
-	dir := appsDir + "/" + a.plan.Name
-	if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("leave root of app: %w", &os.PathError{Op: "umount", Path: dir, Err: err})
-	}
-	return nil
+	return <-done
 }
 
 func (a *app) isolateThread() error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return os.NewSyscallError("unshare", err)
 	}
-	root, err := linux.OpenRoot(appsDir + "/" + a.plan.Name)
+	at, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
+		return &os.PathError{Op: "open", Path: "/", Err: err}
+	}
+	defer unix.Close(at)
+	if err := a.overlay.AttachTo(at); err != nil {
 		return err
 	}
+	root := linux.RootAt(a.overlay.FD())
 	defer root.Close()
 	if a.id, err = resolve(root, a.plan.User, a.plan.Groups); err != nil {
 		return err
@@ -67,8 +68,8 @@ func (a *app) isolateThread() error {
 	if fd, err := root.MkdirAll(a.plan.Process.Cwd); err == nil {
 		unix.Close(fd)
 	}
-	if err := pivot(root.FD()); err != nil {
-		return err
+	if err := unix.Unmount(devicesDir, unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("leave devices: %w", err)
 	}
 	if a.plan.ReadOnly {
 		if err := linux.SetAttrAt(root.FD(), "", unix.MOUNT_ATTR_RDONLY, 0, 0, false); err != nil {

@@ -55,7 +55,7 @@ func (o *outputs) open(a *app, terminal bool) (*stdio, error) {
 		if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
 			return s, os.NewSyscallError("pipe2", err)
 		}
-		if p[1], err = linux.Above(p[1]); err != nil {
+		if p[1], err = linux.AboveStdio(p[1]); err != nil {
 			return s, err
 		}
 		s.child[fd] = p[1]
@@ -72,7 +72,7 @@ func (o *outputs) open(a *app, terminal bool) (*stdio, error) {
 // input is the caller's standard input for the only app of a pod.
 func input(a *app) (int, error) {
 	if a.alone && !isTerminal(0) {
-		fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, linux.ReportFD+1)
+		fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
 		if err == nil {
 			return fd, nil
 		}
@@ -84,7 +84,7 @@ func input(a *app) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("open null device: %w", err)
 	}
-	return linux.Above(fd)
+	return linux.AboveStdio(fd)
 }
 
 func (o *outputs) openTerminal(a *app, log *logFile) (*stdio, error) {
@@ -93,7 +93,7 @@ func (o *outputs) openTerminal(a *app, log *logFile) (*stdio, error) {
 		return &stdio{}, err
 	}
 	copySize(0, master)
-	in, err := unix.FcntlInt(uintptr(master), unix.F_DUPFD_CLOEXEC, linux.ReportFD+1)
+	in, err := unix.FcntlInt(uintptr(master), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
 		return &stdio{}, os.NewSyscallError("fcntl", err)
 	}

@@ -169,7 +169,7 @@ func take(fds []int) ([3]int, error) {
 	}
 	for i := range fds {
 		var err error
-		if fds[i], err = linux.Above(fds[i]); err != nil {
+		if fds[i], err = linux.AboveStdio(fds[i]); err != nil {
 			return stdio, err
 		}
 		stdio[i] = fds[i]

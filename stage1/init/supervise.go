@@ -51,7 +51,7 @@ func newSupervisor(p *plan.Pod, signals chan os.Signal) (*supervisor, error) {
 		a.alone = len(p.Apps) == 1
 		s.apps = append(s.apps, a)
 	}
-	if err := buildBase(p); err != nil {
+	if err := leaveHost(p); err != nil {
 		return nil, err
 	}
 	for _, a := range s.apps {
@@ -149,15 +149,24 @@ func (s *supervisor) appEnded(a *app, ws unix.WaitStatus, code int) {
 		fmt.Fprintf(os.Stderr, "rkt: %v\n", err)
 	}
 	if s.running--; s.running == 0 {
-		// What apps left behind ends with the pod.
 		s.stopping = true
-		_ = unix.Kill(-1, unix.SIGKILL)
 		s.setCode(code)
+		killRest()
 		return
 	}
 	if code != 0 && !s.stopping {
 		s.setCode(code)
 		s.stopLocked(0, false)
+	}
+}
+
+// killRest ends what apps left behind. It is not called for nothing: the kernel
+// looks at every process of the host for it.
+func killRest() {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	if err != unix.ECHILD {
+		_ = unix.Kill(-1, unix.SIGKILL)
 	}
 }
 
@@ -202,7 +211,7 @@ func (s *supervisor) stopLocked(timeout time.Duration, force bool) {
 		s.timers = append(s.timers, time.AfterFunc(after, func() { s.stop(0, true) }))
 	}
 	if s.running == 0 {
-		_ = unix.Kill(-1, unix.SIGKILL)
+		killRest()
 	}
 }
 

@@ -24,7 +24,7 @@ func openTerminal(a *app) (master, slave int, err error) {
 		unix.Close(master)
 		return -1, -1, fmt.Errorf("open terminal: %w", err)
 	}
-	if slave, err = linux.Above(slave); err != nil {
+	if slave, err = linux.AboveStdio(slave); err != nil {
 		unix.Close(master)
 		return -1, -1, err
 	}

@@ -11,7 +11,6 @@ import (
 	"path"
 	"strings"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/rkt/rkt/internal/linux"
@@ -77,7 +76,7 @@ type Rlimit struct {
 }
 
 // Make plans a pod that lives in dir, an absolute path.
-func Make(m *pod.Manifest, configs map[string]*specs.Spec, dir, base string, cgroups []cgroup.Hierarchy, terminal bool) (*Pod, error) {
+func Make(m *pod.Manifest, configs map[string]*Config, dir, base string, cgroups []cgroup.Hierarchy, terminal bool) (*Pod, error) {
 	p := &Pod{
 		UUID:     m.UUID,
 		Hostname: m.Hostname,
@@ -90,8 +89,11 @@ func Make(m *pod.Manifest, configs map[string]*specs.Spec, dir, base string, cgr
 		return nil, fmt.Errorf("plan pod %s: a terminal needs exactly one app, the pod has %d", m.UUID, len(m.Apps))
 	}
 	for _, a := range m.Apps {
-		c := configs[a.Name]
-		if err := refuse(c, m); err != nil {
+		c, ok := configs[a.Name]
+		if !ok {
+			return nil, fmt.Errorf("plan app %q: it has no %s", a.Name, pod.ConfigFile)
+		}
+		if err := checkNamespaces(c.Linux.Namespaces, m); err != nil {
 			return nil, fmt.Errorf("plan app %q: %w", a.Name, err)
 		}
 		app, err := makeApp(&a, c, dir)
@@ -104,7 +106,7 @@ func Make(m *pod.Manifest, configs map[string]*specs.Spec, dir, base string, cgr
 	return p, nil
 }
 
-func makeApp(a *pod.App, c *specs.Spec, dir string) (*App, error) {
+func makeApp(a *pod.App, c *Config, dir string) (*App, error) {
 	app := &App{
 		Name: a.Name, Dir: path.Join(dir, pod.AppsDir, a.Name), Lower: a.Lower,
 		ReadOnly: c.Root.Readonly,
@@ -119,7 +121,7 @@ func makeApp(a *pod.App, c *specs.Spec, dir string) (*App, error) {
 	if len(a.Lower) == 0 {
 		return nil, fmt.Errorf("image %s has no layers", a.Image.Name)
 	}
-	if c.Linux.Seccomp != nil {
+	if len(c.Linux.Seccomp) > 0 {
 		app.Filter = path.Join(app.Dir, pod.FilterFile)
 	}
 	for _, m := range c.Mounts {
@@ -132,7 +134,7 @@ func makeApp(a *pod.App, c *specs.Spec, dir string) (*App, error) {
 	return app, makeProcess(&app.Process, c.Process)
 }
 
-func makeProcess(p *Process, c *specs.Process) error {
+func makeProcess(p *Process, c *ConfigProcess) error {
 	if len(c.Args) == 0 {
 		return fmt.Errorf("there is nothing to execute: the image has no entrypoint, and none was given with --exec")
 	}
@@ -176,7 +178,7 @@ var types = map[string]bool{
 	"proc": true, "sysfs": true, "tmpfs": true, "devpts": true, "mqueue": true, "cgroup": true,
 }
 
-func makeMount(m specs.Mount) (Mount, error) {
+func makeMount(m ConfigMount) (Mount, error) {
 	if !types[m.Type] {
 		return Mount{}, fmt.Errorf("mount on %q: file systems of type %q are not supported", m.Destination, m.Type)
 	}
@@ -198,62 +200,4 @@ func makeMount(m specs.Mount) (Mount, error) {
 		out.Attr |= unix.MOUNT_ATTR_NODEV
 	}
 	return out, nil
-}
-
-// refuse names the first thing that a configuration asks for and that this
-// stage1 does not do.
-func refuse(c *specs.Spec, m *pod.Manifest) error {
-	if c == nil || c.Process == nil || c.Root == nil || c.Linux == nil || c.Process.Capabilities == nil {
-		return fmt.Errorf("%s lacks process, root, linux or process.capabilities", pod.ConfigFile)
-	}
-	l, p := c.Linux, c.Process
-	for _, f := range []struct {
-		name  string
-		asked bool
-	}{
-		{"hooks", c.Hooks != nil},
-		{"domainname", c.Domainname != ""},
-		{"process.apparmorProfile", p.ApparmorProfile != ""},
-		{"process.selinuxLabel", p.SelinuxLabel != ""},
-		{"process.oomScoreAdj", p.OOMScoreAdj != nil},
-		{"process.scheduler", p.Scheduler != nil},
-		{"process.ioPriority", p.IOPriority != nil},
-		{"process.execCPUAffinity", p.ExecCPUAffinity != nil},
-		{"linux.uidMappings", len(l.UIDMappings)+len(l.GIDMappings) > 0},
-		{"linux.sysctl", len(l.Sysctl) > 0},
-		{"linux.resources", l.Resources != nil},
-		{"linux.cgroupsPath", l.CgroupsPath != ""},
-		{"linux.devices", len(l.Devices) > 0},
-		{"linux.rootfsPropagation", l.RootfsPropagation != ""},
-		{"linux.mountLabel", l.MountLabel != ""},
-		{"linux.intelRdt", l.IntelRdt != nil},
-		{"linux.personality", l.Personality != nil},
-		{"linux.timeOffsets", len(l.TimeOffsets) > 0},
-		{"linux.memoryPolicy", l.MemoryPolicy != nil},
-		{"linux.netDevices", len(l.NetDevices) > 0},
-	} {
-		if f.asked {
-			return fmt.Errorf("%s: field %q is not supported by the native stage1", pod.ConfigFile, f.name)
-		}
-	}
-	return namespaces(l.Namespaces, m)
-}
-
-func namespaces(list []specs.LinuxNamespace, m *pod.Manifest) error {
-	want := map[specs.LinuxNamespaceType]bool{
-		specs.PIDNamespace: true, specs.IPCNamespace: true, specs.UTSNamespace: true, specs.MountNamespace: true,
-		specs.CgroupNamespace: true, specs.NetworkNamespace: m.Net == "none",
-	}
-	for _, n := range list {
-		if !want[n.Type] || n.Path != "" {
-			return fmt.Errorf("%s: namespace %q of path %q is not what the pod has", pod.ConfigFile, n.Type, n.Path)
-		}
-		delete(want, n.Type)
-	}
-	for t, missing := range want {
-		if missing {
-			return fmt.Errorf("%s: namespace %q is missing, apps cannot share the host's", pod.ConfigFile, t)
-		}
-	}
-	return nil
 }
