@@ -2,6 +2,7 @@ package unpack
 
 import (
 	"context"
+	_ "crypto/sha512" // a diffID may be one, though none is seen
 	"hash"
 	"io"
 	"os"
