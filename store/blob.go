@@ -151,7 +151,8 @@ func (s *Store) PutBlob(mediaType string, data []byte) (ocispec.Descriptor, erro
 	}
 	defer release()
 	for _, l := range s.openLeases() {
-		if err := l.protect(blobLine(desc.Digest)); err != nil {
+		// A lease that somebody else has closed by now is not the caller's.
+		if err := l.protect(blobLine(desc.Digest)); err != nil && !errors.Is(err, os.ErrClosed) {
 			return desc, err
 		}
 	}

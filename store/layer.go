@@ -57,8 +57,7 @@ func (s *Store) Root(cfg ocispec.Image) (Root, error) {
 func (s *Store) layerPath(diffID digest.Digest) string { return s.path("layers", diffID.Encoded()) }
 
 func (s *Store) hasLayer(diffID digest.Digest) bool {
-	info, err := os.Lstat(s.layerPath(diffID))
-	return err == nil && info.IsDir()
+	return isDir(s.layerPath(diffID))
 }
 
 // LayerDir is a directory that a layer is being unpacked into. It becomes the
@@ -93,38 +92,47 @@ func (l *Lease) Layer(diffID digest.Digest) (*LayerDir, error) {
 // make tries once to get the temporary directory, new and locked. Others may
 // commit, remove or trash it at any time that they hold its lock.
 func (d *LayerDir) make() error {
-	made := os.Mkdir(d.temp, 0o755)
-	if made != nil && !errors.Is(made, os.ErrExist) {
-		return made
+	if err := os.Mkdir(d.temp, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
 	}
 	failpoint.Hit("store.layer.made")
 	lock, err := flock.Open(d.temp)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
 	if err != nil {
+		return ignoreMissing(err)
+	}
+	if err := lock.Exclusive(); err != nil {
+		_ = lock.Close()
 		return err
 	}
-	ours, empty := false, false
-	if err = lock.Exclusive(); err == nil {
-		ours, err = lock.Is(d.temp)
-	}
-	if err == nil && ours {
-		empty, err = isEmpty(d.temp)
-	}
-	if err == nil && ours && !empty {
-		// What was unpacked by somebody who died in the middle.
-		err = d.discard()
-	}
-	if err == nil && ours && empty {
-		err = lock.File().Chmod(0o755) // whatever the umask
-	}
-	if err != nil || !ours || !empty {
+	if usable, err := d.inspect(lock); err != nil || !usable {
 		_ = lock.Close()
 		return err
 	}
 	d.lock = lock
 	return nil
+}
+
+// inspect looks what became of the temporary directory while its lock was
+// waited for.
+func (d *LayerDir) inspect(lock *flock.Lock) (usable bool, err error) {
+	if ours, err := lock.Is(d.temp); err != nil || !ours {
+		return false, err
+	}
+	empty, err := isEmpty(d.temp)
+	if err != nil {
+		return false, err
+	}
+	// Somebody finished the layer before the directory was made, or died in
+	// the middle of unpacking into it.
+	if isDir(d.final) || !empty {
+		return false, d.discard()
+	}
+	return true, lock.File().Chmod(0o755) // whatever the umask
+}
+
+func isDir(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.IsDir()
 }
 
 func isEmpty(dir string) (bool, error) {

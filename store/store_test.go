@@ -20,7 +20,7 @@ const testMediaType = "application/vnd.example.test+json"
 
 func newStore(t testing.TB) *Store {
 	t.Helper()
-	s, err := Open(t.TempDir())
+	s, err := Open(memoryDir(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -241,4 +242,49 @@ func TestLease(t *testing.T) {
 	if err != nil || len(entries) != 2 {
 		t.Errorf("locks holds %v, %v", entries, err)
 	}
+}
+
+// TestWriterAloneAfterDiscard lets writers wait for one that gives up and
+// removes the file they wait for.
+func TestWriterAloneAfterDiscard(t *testing.T) {
+	s := newStore(t)
+	l := openLease(t, s)
+	data := []byte("content")
+	var all sync.WaitGroup
+	var writing, wrote atomic.Int32
+	for range 16 {
+		all.Go(func() {
+			w, err := l.Writer(descOf(data))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer func() { _ = w.Close() }()
+			if w.Offset() == int64(len(data)) {
+				return
+			}
+			if writing.Add(1) > 1 || w.Offset() != 0 {
+				t.Errorf("%d write the same blob, from %d", writing.Load(), w.Offset())
+			}
+			if _, err := w.Write(data); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Millisecond) // for the others to come
+			first := wrote.Add(1) < 8
+			writing.Add(-1)
+			if first {
+				w.Discard()
+			} else if err := w.Commit(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if wrote.Load() != 8 {
+		t.Errorf("%d wrote the blob, want 8: all but the last one gave up", wrote.Load())
+	}
+	if _, err := s.ReadBlob(descOf(data)); err != nil {
+		t.Error(err)
+	}
+	checkPartials(t, s, 0)
 }
