@@ -26,12 +26,16 @@ import (
 // teardown is how long the kernel may take to let go of a pod that has ended.
 const teardown = 5 * time.Second
 
+// maxFile bounds what is read of a pod's own files.
+const maxFile = 4 << 20
+
 // sandbox is what a running pod has outside of its own namespaces. Removing it
 // is always safe: it is named by the pod's UUID, and recorded before it is
 // made.
 type sandbox struct {
 	runDir  string
-	cgroups []string
+	cgroups []cgroup.Hierarchy
+	apps    []string
 }
 
 // run is the entrypoint that becomes the pod.
@@ -60,7 +64,10 @@ func run(args []string) (err error) {
 		text, _ := json.MarshalIndent(p, "", "  ")
 		fmt.Fprintf(os.Stderr, "plan of pod %s: %s\n", p.UUID, text)
 	}
-	s := &sandbox{runDir: p.Base, cgroups: cgroup.Dirs(p.Cgroups)}
+	s := &sandbox{runDir: p.Base, cgroups: p.Cgroups}
+	for i := range p.Apps {
+		s.apps = append(s.apps, p.Apps[i].Name)
+	}
 	code, err := s.run(m, p, lock, signals)
 	return errors.Join(err, s.remove(), exit(code, err))
 }
@@ -74,7 +81,7 @@ func exit(code int, err error) error {
 }
 
 func (s *sandbox) run(m *pod.Manifest, p *plan.Pod, lock int, signals chan os.Signal) (int, error) {
-	socket, err := s.create(p)
+	socket, err := s.create()
 	if err != nil {
 		return failure, err
 	}
@@ -111,7 +118,7 @@ func readPod(uuid string) (*pod.Manifest, *plan.Pod, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	data, err := os.ReadFile(pod.ManifestFile)
+	data, err := linux.ReadFile(unix.AT_FDCWD, pod.ManifestFile, maxFile)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -138,7 +145,7 @@ func readPod(uuid string) (*pod.Manifest, *plan.Pod, error) {
 }
 
 func readConfig(app string) (*plan.Config, error) {
-	data, err := os.ReadFile(filepath.Join(pod.AppsDir, app, pod.ConfigFile))
+	data, err := linux.ReadFile(unix.AT_FDCWD, filepath.Join(pod.AppsDir, app, pod.ConfigFile), maxFile)
 	if err != nil {
 		return nil, err
 	}
@@ -146,19 +153,18 @@ func readConfig(app string) (*plan.Config, error) {
 }
 
 // create makes what the pod has outside, and returns the control socket.
-func (s *sandbox) create(p *plan.Pod) (int, error) {
-	if err := os.WriteFile(pod.CgroupFile, []byte(strings.Join(s.cgroups, "\n")+"\n"), 0o640); err != nil {
+func (s *sandbox) create() (int, error) {
+	if err := linux.WriteFile(unix.AT_FDCWD, pod.CgroupFile, []byte(strings.Join(cgroup.Dirs(s.cgroups), "\n")+"\n"), 0o640); err != nil {
 		return -1, fmt.Errorf("record cgroups: %w", err)
 	}
-	apps := make([]string, len(p.Apps))
-	for i := range p.Apps {
-		apps[i] = p.Apps[i].Name
-	}
-	if err := cgroup.Create(p.Cgroups, apps); err != nil {
+	if err := cgroup.Create(s.cgroups, s.apps); err != nil {
 		return -1, err
 	}
-	if err := os.MkdirAll(s.runDir, 0o700); err != nil {
-		return -1, fmt.Errorf("make run directory: %w", err)
+	if err := unix.Mkdir(s.runDir, 0o700); err != nil {
+		// The first pod since the host was booted, or a leftover.
+		if err := os.MkdirAll(s.runDir, 0o700); err != nil {
+			return -1, fmt.Errorf("make run directory: %w", err)
+		}
 	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -178,7 +184,16 @@ func (s *sandbox) create(p *plan.Pod) (int, error) {
 
 // remove gives back what create made.
 func (s *sandbox) remove() error {
-	return errors.Join(cgroup.Remove(s.cgroups, time.Now().Add(teardown)), os.RemoveAll(s.runDir))
+	err := cgroup.RemoveKnown(s.cgroups, s.apps, time.Now().Add(teardown/5))
+	if err != nil { // an app had made more
+		err = cgroup.Remove(cgroup.Dirs(s.cgroups), time.Now().Add(teardown))
+	}
+	_ = unix.Unlink(filepath.Join(s.runDir, control.Socket))
+	if rmErr := unix.Rmdir(s.runDir); rmErr != nil && rmErr != unix.ENOENT {
+		rmErr = os.RemoveAll(s.runDir)
+		err = errors.Join(err, rmErr)
+	}
+	return err
 }
 
 // startInit makes the pod's namespaces with its init in them and hands it the
@@ -212,13 +227,18 @@ func startInit(m *pod.Manifest, p *plan.Pod, lock, socket int) (pid, pidfd int, 
 	if err != nil {
 		return 0, -1, err
 	}
-	out := os.NewFile(uintptr(pipe[1]), "plan")
-	_, err = out.Write(data)
-	out.Close()
-	if err != nil && !errors.Is(err, unix.EPIPE) { // a dead init has said why itself
-		return 0, -1, err
+	for len(data) > 0 && err == nil {
+		var n int
+		if n, err = unix.Write(pipe[1], data); err == unix.EINTR {
+			n, err = 0, nil
+		}
+		data = data[max(n, 0):]
 	}
-	if err := os.WriteFile(pod.PidFile, strconv.AppendInt(nil, int64(os.Getpid()), 10), 0o640); err != nil {
+	unix.Close(pipe[1])
+	if err != nil && !errors.Is(err, unix.EPIPE) { // a dead init has said why itself
+		return 0, -1, fmt.Errorf("send plan to init: %w", err)
+	}
+	if err := linux.WriteFile(unix.AT_FDCWD, pod.PidFile, strconv.AppendInt(nil, int64(os.Getpid()), 10), 0o640); err != nil {
 		return 0, -1, fmt.Errorf("record pid: %w", err)
 	}
 	return pid, pidfd, nil

@@ -48,12 +48,15 @@ func run() (int, error) {
 	// now would end us in Go's way instead of ending the pod in order.
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, control.Forwarded...)
+	// One pending note is enough, and cannot be crowded out by others.
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, unix.SIGCHLD)
 	p, err := readPlan()
 	if err != nil {
 		return failure, err
 	}
 	unix.Umask(0)
-	s, err := newSupervisor(p, signals)
+	s, err := newSupervisor(p, signals, children)
 	if err != nil {
 		return failure, fmt.Errorf("set up pod %s: %w", p.UUID, err)
 	}

@@ -64,7 +64,9 @@ func (o *outputs) open(a *app, terminal bool) (*stdio, error) {
 		if err := unix.Fchown(p[1], int(a.id.uid), int(a.id.gid)); err != nil {
 			return s, os.NewSyscallError("fchown", err)
 		}
-		o.copy(p[0], fd, &logStream{file: log, stream: stream})
+		if err := o.copy(p[0], fd, &logStream{file: log, stream: stream}); err != nil {
+			return s, err
+		}
 	}
 	return s, nil
 }
@@ -100,7 +102,9 @@ func (o *outputs) openTerminal(a *app, log *logFile) (*stdio, error) {
 	o.mu.Lock()
 	o.master = in
 	o.mu.Unlock()
-	o.copy(master, 1, &logStream{file: log, stream: "stdout"})
+	if err := o.copy(master, 1, &logStream{file: log, stream: "stdout"}); err != nil {
+		return &stdio{}, err
+	}
 	go pump(0, in)
 	return &stdio{child: [3]int{slave, slave, slave}, close: []int{slave}}, nil
 }
@@ -115,18 +119,20 @@ func (o *outputs) resize() {
 }
 
 // copy passes on from one descriptor, which it owns, to the caller and the
-// log, until its writers are gone.
-func (o *outputs) copy(from, to int, log *logStream) {
+// log, until its writers are gone. The descriptor is polled, so that waiting
+// costs no thread.
+func (o *outputs) copy(fd, to int, log *logStream) error {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return os.NewSyscallError("fcntl", err)
+	}
+	from := os.NewFile(uintptr(fd), log.stream)
 	o.copies.Go(func() {
-		defer unix.Close(from)
+		defer from.Close()
 		defer log.close()
 		buf := make([]byte, 32<<10)
 		for {
-			n, err := unix.Read(from, buf)
-			if err == unix.EINTR {
-				continue
-			}
-			if n <= 0 { // end of file, or EIO: the terminal's last user is gone
+			n, err := from.Read(buf)
+			if n <= 0 || err != nil { // end of file, or EIO: the terminal's last user is gone
 				return
 			}
 			if to >= 0 && writeAll(to, buf[:n]) != nil {
@@ -135,6 +141,7 @@ func (o *outputs) copy(from, to int, log *logStream) {
 			log.write(buf[:n])
 		}
 	})
+	return nil
 }
 
 // drain waits until all output has been passed on. No writer may be left.

@@ -20,18 +20,31 @@ type entered struct {
 
 // serve accepts connections on the control socket for as long as the pod
 // lives. Each is one request, handled on a goroutine of its own.
-func (s *supervisor) serve() {
-	for {
-		conn, _, err := unix.Accept4(control.SocketFD, unix.SOCK_CLOEXEC)
-		if errors.Is(err, unix.EINTR) || errors.Is(err, unix.ECONNABORTED) {
-			continue
-		}
-		if err != nil {
-			fmt.Fprintf(os.Stderr, "rkt: accept requests to pod %s: %v\n", s.plan.UUID, err)
-			return
-		}
-		go s.handle(conn)
+func (s *supervisor) serve() error {
+	if err := unix.SetNonblock(control.SocketFD, true); err != nil {
+		return os.NewSyscallError("fcntl", err)
 	}
+	// A file rather than a net.Listener: package net would double init.
+	raw, err := os.NewFile(control.SocketFD, control.Socket).SyscallConn()
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			conn := -1
+			err := raw.Read(func(fd uintptr) bool {
+				conn, _, err = unix.Accept4(int(fd), unix.SOCK_CLOEXEC)
+				return !errors.Is(err, unix.EAGAIN)
+			})
+			if err != nil {
+				return // the socket is closed
+			}
+			if conn >= 0 {
+				go s.handle(conn)
+			}
+		}
+	}()
+	return nil
 }
 
 func (s *supervisor) handle(conn int) {

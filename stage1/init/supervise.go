@@ -20,8 +20,9 @@ type supervisor struct {
 	plan *plan.Pod
 	apps []*app
 	out  outputs
-	// signals come from stage1.
-	signals chan os.Signal
+	// signals come from stage1, children from the kernel: some child ended.
+	signals, children chan os.Signal
+	terms             int
 
 	mu       sync.Mutex
 	entered  map[int]*entered // by pid
@@ -33,8 +34,8 @@ type supervisor struct {
 
 // newSupervisor builds the pod as far as it goes without running anything of
 // the images.
-func newSupervisor(p *plan.Pod, signals chan os.Signal) (*supervisor, error) {
-	s := &supervisor{plan: p, signals: signals, entered: map[int]*entered{}}
+func newSupervisor(p *plan.Pod, signals, children chan os.Signal) (*supervisor, error) {
+	s := &supervisor{plan: p, signals: signals, children: children, entered: map[int]*entered{}}
 	if err := unix.Sethostname([]byte(p.Hostname)); err != nil {
 		return nil, fmt.Errorf("set host name %q: %w", p.Hostname, err)
 	}
@@ -65,17 +66,30 @@ func newSupervisor(p *plan.Pod, signals chan os.Signal) (*supervisor, error) {
 // run starts the apps in order, waits until the pod is over, and returns its
 // exit code: that of the first app that failed, else 0.
 func (s *supervisor) run() (int, error) {
-	go s.forwardSignals()
-	go s.serve()
+	if err := s.serve(); err != nil {
+		return failure, fmt.Errorf("serve the control socket: %w", err)
+	}
 	for _, a := range s.apps {
 		if err := s.start(a); err != nil {
-			s.stop(time.Duration(a.plan.StopTimeout)*time.Second, false)
-			s.reap()
+			s.stop(0, false)
+			s.loop()
 			return failure, err
 		}
 	}
-	s.reap()
+	s.loop()
 	return s.code, nil
+}
+
+// loop reacts to signals until the last process of the pod is gone.
+func (s *supervisor) loop() {
+	for !s.reap() {
+		select {
+		case <-s.children:
+		case sig := <-s.signals:
+			s.forward(sig)
+		}
+	}
+	s.out.drain()
 }
 
 // start starts an app's own process.
@@ -105,17 +119,19 @@ func (s *supervisor) start(a *app) error {
 	return a.saveStatus()
 }
 
-// reap waits for processes until none is left: those of the apps, those that
-// entered, and those that lost their parent.
-func (s *supervisor) reap() {
+// reap takes note of all processes that have ended: those of the apps, those
+// that entered, and those that had lost their parent. It reports whether none
+// is left.
+func (s *supervisor) reap() bool {
 	for {
 		var ws unix.WaitStatus
-		pid, err := unix.Wait4(-1, &ws, 0, nil)
+		pid, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
 		switch {
 		case err == unix.EINTR:
-		case err != nil: // ECHILD: the last one is gone
-			s.out.drain()
-			return
+		case err != nil: // ECHILD
+			return true
+		case pid == 0:
+			return false
 		default:
 			s.ended(pid, ws)
 		}
@@ -215,25 +231,22 @@ func (s *supervisor) stopLocked(timeout time.Duration, force bool) {
 	}
 }
 
-// forwardSignals passes on what stage1 was sent. SIGTERM asks for the end of
-// the pod; a second one does not wait any longer.
-func (s *supervisor) forwardSignals() {
-	terms := 0
-	for sig := range s.signals {
-		switch sig {
-		case unix.SIGTERM:
-			terms++
-			s.stop(0, terms > 1)
-		case unix.SIGWINCH:
-			s.out.resize()
-		default:
-			s.mu.Lock()
-			for _, a := range s.apps {
-				if a.status.State == pod.AppRunning {
-					_ = unix.Kill(a.pid, sig.(unix.Signal))
-				}
+// forward passes on what stage1 was sent. SIGTERM asks for the end of the pod;
+// a second one does not wait any longer.
+func (s *supervisor) forward(sig os.Signal) {
+	switch sig {
+	case unix.SIGTERM:
+		s.terms++
+		s.stop(0, s.terms > 1)
+	case unix.SIGWINCH:
+		s.out.resize()
+	default:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, a := range s.apps {
+			if a.status.State == pod.AppRunning {
+				_ = unix.Kill(a.pid, sig.(unix.Signal))
 			}
-			s.mu.Unlock()
 		}
 	}
 }

@@ -118,17 +118,23 @@ func leaf(all []Hierarchy, h Hierarchy, app string) string {
 	}
 }
 
+// tree lists the directories of a pod and of its apps in a hierarchy, parents
+// first.
+func tree(all []Hierarchy, h Hierarchy, apps []string) []string {
+	dirs := []string{h.Dir}
+	if l := leaf(all, h, ""); l != h.Dir {
+		dirs = append(dirs, l)
+	}
+	for _, a := range apps {
+		dirs = append(dirs, leaf(all, h, a))
+	}
+	return dirs
+}
+
 // Create makes the directories of a pod and of its apps.
 func Create(all []Hierarchy, apps []string) error {
 	for _, h := range all {
-		dirs := []string{h.Dir}
-		if l := leaf(all, h, ""); l != h.Dir {
-			dirs = append(dirs, l)
-		}
-		for _, a := range apps {
-			dirs = append(dirs, leaf(all, h, a))
-		}
-		for _, d := range dirs {
+		for _, d := range tree(all, h, apps) {
 			if err := unix.Mkdir(d, 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
 				return fmt.Errorf("make cgroup: %w", &os.PathError{Op: "mkdir", Path: d, Err: err})
 			}
@@ -259,6 +265,18 @@ func signal(dir string, sig unix.Signal) (int, error) {
 	return total, nil
 }
 
+// RemoveKnown removes what Create made, and fails if there is more.
+func RemoveKnown(all []Hierarchy, apps []string, deadline time.Time) error {
+	for _, h := range all {
+		for _, d := range slices.Backward(tree(all, h, apps)) {
+			if err := rmdir(d, deadline); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // Remove removes the directories and those below, which must have no
 // processes. Just ended processes may keep a cgroup busy for moments, so it
 // tries until the deadline. What is not there is no error.
@@ -285,6 +303,11 @@ func remove(dir string, deadline time.Time) error {
 			}
 		}
 	}
+	return rmdir(dir, deadline)
+}
+
+// rmdir retries for as long as the kernel says that the cgroup is busy.
+func rmdir(dir string, deadline time.Time) error {
 	for wait := 200 * time.Microsecond; ; wait = min(2*wait, 20*time.Millisecond) {
 		err := unix.Rmdir(dir)
 		if err == nil || err == unix.ENOENT {
