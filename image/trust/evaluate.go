@@ -100,7 +100,7 @@ func (p *Policy) Evaluate(s Subject, items []Evidence, now time.Time) Decision {
 	if key := lastKey(items); key != "" {
 		why += fmt.Sprintf(" any more, key %s vouched for it when it was fetched", key)
 	}
-	d.Err = fmt.Errorf("image %q is not trusted: %s; %s", s.Ref, why, s.advice())
+	d.Err = fmt.Errorf("image %q is not trusted: %s; trust the key of who made it with %s, or %s", s.Ref, why, s.trustKey(), atRisk)
 	return d
 }
 
@@ -119,10 +119,13 @@ func (s Subject) check() error {
 	return nil
 }
 
-// advice is the next step for who meets an image that nobody vouches for.
-func (s Subject) advice() string {
-	return fmt.Sprintf("trust the key of who made it with 'rkt trust --prefix=%s KEYFILE', or give --insecure-options=image to run it all the same, at the risk that anybody may have made or altered it", s.Ref.Repository())
+// trustKey is the command that makes a key vouch for the image.
+func (s Subject) trustKey() string {
+	return fmt.Sprintf("'rkt trust --prefix=%s KEYFILE'", s.Ref.Repository())
 }
+
+// atRisk is the way without verification, and what it gives up.
+const atRisk = "give --insecure-options=image to run it unverified, at the risk that anybody may have made or altered it"
 
 func (d *Decision) explain(format string, args ...any) {
 	d.Steps = append(d.Steps, fmt.Sprintf(format, args...))
@@ -181,7 +184,7 @@ func (j *judge) decide(d *Decision, items []Evidence) {
 		return
 	}
 	if worst == nil {
-		worst = fail(stageNone, "the rule has no keys left, so it refuses everything; %s", j.subject.advice())
+		worst = fail(stageNone, "the rule has no keys left, so it refuses everything; trust one with %s", j.subject.trustKey())
 	}
 	d.Keys, d.verified = nil, nil
 	d.Err = fmt.Errorf("image %q is not trusted by rule %s: %w", j.subject.Ref, j.rule.name, worst.err)
@@ -245,9 +248,15 @@ func (k Key) makes(f Format) bool {
 
 func (j *judge) nothingBy(kind string, items []Evidence) *failure {
 	if len(items) == 0 {
-		return fail(stageNone, "it has no signature; have it signed by a key of this rule, or %s", j.subject.advice())
+		return fail(stageNone, "it has no signature; have it signed by a key of the rule, trust another key with %s, or %s", j.subject.trustKey(), atRisk)
 	}
-	return fail(stageFormat, "none of its %d signatures is of the kind that the rule's %s key makes, the first is %s", len(items), kind, items[0].Format)
+	var formats []string
+	for _, item := range items {
+		if format := string(item.Format); !slices.Contains(formats, format) {
+			formats = append(formats, format)
+		}
+	}
+	return fail(stageFormat, "it has no signature that %s keys make, only %s; have it signed by a key of the rule", kind, strings.Join(formats, ", "))
 }
 
 func (j *judge) verify(key Key, item Evidence) *failure {
@@ -277,7 +286,7 @@ func (j *judge) otherKey(item Evidence) *failure {
 	if item.Key != "" && !slices.Contains(keys, item.Key) {
 		return fail(stageOtherKey, "key %s, which vouched for it when it was fetched, is no longer in the rule", item.Key)
 	}
-	return fail(stageOtherKey, "its signature was not made by a key of the rule (%s), or it was altered; if its maker has another key %s", strings.Join(keys, ", "), j.subject.advice())
+	return fail(stageOtherKey, "its signature was not made by a key of the rule (%s), or it was altered; to trust another key run %s", strings.Join(keys, ", "), j.subject.trustKey())
 }
 
 // unnamed judges a good signature that names no repository. It vouches only
@@ -285,9 +294,9 @@ func (j *judge) otherKey(item Evidence) *failure {
 // that one, with a key that no rule has for anything else.
 func (j *judge) unnamed(key Key, what string) *failure {
 	repository := j.subject.Ref.Repository()
-	remedy := fmt.Sprintf("sign with 'cosign sign -a %s=%s …'", nameAnnotation, repository)
+	remedy := fmt.Sprintf("have it signed with 'cosign sign -a %s=%s …'", nameAnnotation, repository)
 	if key.Type == OpenPGP {
-		remedy = "sign with 'skopeo copy --sign-by'"
+		remedy = "have it signed with 'skopeo copy --sign-by'"
 	}
 	if _, one := j.rule.onlyRepository(); !one {
 		return fail(stageName, "%s by key %s names no repository and this rule is for more than one, so it could be a replay from another; %s, or, if the key signs only %s, trust it with 'rkt trust --repository=%s KEYFILE'", what, key.Fingerprint, remedy, repository, repository)

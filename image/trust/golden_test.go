@@ -172,7 +172,7 @@ func goldenCases() []goldenCase {
 	}
 	ok("pss", "cosign-pss.pub", teamRule, teamImage)
 	refused("", "cosign-default.pub", teamRule, teamImage, "it has no signature")
-	refused("simple-rsa", "cosign-default.pub", teamRule, teamImage, "none of its 1 signatures is of the kind")
+	refused("simple-rsa", "cosign-default.pub", teamRule, teamImage, "it has no signature that cosign keys make, only openpgp-simple")
 	refused("cosign2-default", "cosign-missing.pub", teamRule, teamImage, "no such file or directory")
 
 	// names
@@ -212,7 +212,7 @@ func goldenCases() []goldenCase {
 			cases = append(cases, c)
 		}
 	}
-	cases = append(cases, goldenCase{"simple-ed", "openpgp-ed.asc", teamRule, teamImage, -20000, "set the clock"})
+	cases = append(cases, goldenCase{"simple-ed", "openpgp-ed.asc", teamRule, teamImage, -20000, "check the clock"})
 	refused("simple-weak", "openpgp-weak.asc", teamRule, teamImage, "self-signature with the hash SHA-1")
 	refused("simple-small", "openpgp-small.asc", teamRule, teamImage, "RSA key of 1024 bits")
 	ok("simple-copy", "openpgp-rsa.gpg", teamRule, "127.0.0.1:5000/team/app:2")

@@ -32,7 +32,7 @@ func readOpenPGP(data []byte) ([]Key, error) {
 	}
 	entities, err := openpgp.ReadKeyRing(bytes.NewReader(body))
 	if err != nil {
-		return nil, fmt.Errorf("it is not an OpenPGP public key that can be used: %w", err)
+		return nil, fmt.Errorf("it is not an OpenPGP public key that can be used: %w", plain(err))
 	}
 	if len(entities) == 0 || len(entities) > maxEntities {
 		return nil, fmt.Errorf("it holds %d OpenPGP keys, allowed are 1 to %d", len(entities), maxEntities)
@@ -100,18 +100,26 @@ func describeEntity(e *openpgp.Entity) Key {
 }
 
 func algorithmOf(pk *packet.PublicKey) string {
-	name := map[packet.PublicKeyAlgorithm]string{
-		packet.PubKeyAlgoRSA: "RSA", packet.PubKeyAlgoRSASignOnly: "RSA", packet.PubKeyAlgoDSA: "DSA",
-		packet.PubKeyAlgoECDSA: "ECDSA", packet.PubKeyAlgoEdDSA: "EdDSA",
-		packet.PubKeyAlgoEd25519: "Ed25519", packet.PubKeyAlgoEd448: "Ed448",
-	}[pk.PubKeyAlgo]
-	if name == "" {
-		return fmt.Sprintf("OpenPGP algorithm %d", pk.PubKeyAlgo)
+	switch pk.PubKeyAlgo {
+	case packet.PubKeyAlgoRSA, packet.PubKeyAlgoRSASignOnly:
+		bits, _ := pk.BitLength() // 0 if it cannot tell, which is too short too
+		return fmt.Sprintf("RSA %d", bits)
+	case packet.PubKeyAlgoDSA:
+		return "DSA"
+	case packet.PubKeyAlgoECDSA:
+		curve, _ := pk.Curve()
+		return fmt.Sprintf("ECDSA %s", curve)
+	case packet.PubKeyAlgoEdDSA:
+		if curve, _ := pk.Curve(); curve == packet.Curve448 {
+			return "Ed448"
+		}
+		return "Ed25519"
+	case packet.PubKeyAlgoEd25519:
+		return "Ed25519"
+	case packet.PubKeyAlgoEd448:
+		return "Ed448"
 	}
-	if bits, err := pk.BitLength(); err == nil {
-		return fmt.Sprintf("%s %d", name, bits)
-	}
-	return name
+	return fmt.Sprintf("OpenPGP algorithm %d", pk.PubKeyAlgo)
 }
 
 // selfSignature is the newest statement of a key about itself; of equally new
@@ -252,7 +260,7 @@ func (j *judge) otherSigner(item Evidence, sig *packet.Signature) *failure {
 	if item.Key != "" {
 		return fail(stageOtherKey, "OpenPGP key %s, which vouched for it when it was fetched, is no longer in the rule", item.Key)
 	}
-	return fail(stageOtherKey, "its signature was made by %s, which is not a key of the rule (%s); if you know that key %s", claimed, strings.Join(known, ", "), j.subject.advice())
+	return fail(stageOtherKey, "its signature was made by %s, which is not a key of the rule (%s); to trust that one run %s", claimed, strings.Join(known, ", "), j.subject.trustKey())
 }
 
 // mayVouch judges the key of a signature that verified.
@@ -273,7 +281,7 @@ func (s signer) mayVouch(sig *packet.Signature, now time.Time) *failure {
 		self   *packet.Signature
 	}{{s.entity.PrimaryKey, primary}, {s.public, s.self}} {
 		if k.public.CreationTime.After(now) {
-			return fail(stageKey, "OpenPGP key %s, which signed it, was made %s and the clock says %s; set the clock", fingerprint(k.public), day(k.public.CreationTime), day(now))
+			return fail(stageKey, "OpenPGP key %s, which signed it, was made %s and the clock says %s; check the clock", fingerprint(k.public), day(k.public.CreationTime), day(now))
 		}
 		if end := expiry(k.public, k.self); !end.IsZero() && !now.Before(end) {
 			return fail(stageKey, "OpenPGP key %s, which signed it, expired on %s; get the renewed key from its owner and run 'rkt trust' with it, or have the image signed by another", fingerprint(k.public), day(end))

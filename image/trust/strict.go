@@ -49,9 +49,11 @@ func checkFields(dec *json.Decoder, t reflect.Type, at string) error {
 				return err
 			}
 		}
-		_, err := dec.Token()
-		return err
+		return closing(dec)
 	case nil:
+		if at == "" {
+			return fmt.Errorf("it must be a JSON object and is null")
+		}
 		return fmt.Errorf("field %q is null", at)
 	}
 	return nil
@@ -82,8 +84,15 @@ func checkObject(dec *json.Decoder, t reflect.Type, at string) error {
 			return err
 		}
 	}
-	_, err := dec.Token()
-	return err
+	return closing(dec)
+}
+
+// closing reads the bracket or brace that ends what was walked.
+func closing(dec *json.Decoder) error {
+	if _, err := dec.Token(); err != nil {
+		return describe(err)
+	}
+	return nil
 }
 
 // describe words encoding/json's errors without Go's types.
