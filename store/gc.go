@@ -74,8 +74,8 @@ type collector struct {
 // collect is the part under the lock.
 func (c *collector) collect(inUse func() (InUse, error), opts GCOptions) error {
 	// Documents never change, so most can be read before anybody has to wait.
-	if x, err := c.s.readIndex(); err == nil {
-		c.marker.index(x)
+	if entries, err := c.s.readEntries(); err == nil {
+		c.marker.index(entries)
 		c.marker.forget()
 	}
 	release, err := c.s.lock("store", (*flock.Lock).Exclusive)
@@ -116,7 +116,7 @@ func (c *collector) names(grace time.Duration) error {
 		if grace > 0 {
 			x.entries = slices.DeleteFunc(x.entries, func(e entry) bool { return c.expired(e, grace) })
 		}
-		c.marker.index(x)
+		c.marker.index(x.entries)
 		return len(c.report.Names) > 0, nil
 	})
 }

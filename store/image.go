@@ -77,7 +77,7 @@ func (s *Store) put(img Image) error {
 		return err
 	}
 	return s.editIndex(func(x *index) (bool, error) {
-		old, found := s.find(x, img.Name)
+		old, found := s.find(x.entries, img.Name)
 		if found && old.Manifest.Digest == img.Manifest.Digest && img.Imported.IsZero() {
 			img.Imported = old.Imported
 		}
@@ -202,8 +202,8 @@ func isIndex(mediaType string) bool {
 
 // find looks a name up; where other tools wrote it twice, the first counts, as
 // it does for them.
-func (s *Store) find(x *index, name string) (Image, bool) {
-	for _, e := range x.entries {
+func (s *Store) find(entries []entry, name string) (Image, bool) {
+	for _, e := range entries {
 		if desc, ok := e.named(name); ok {
 			if img, ok := s.imageOf(desc); ok {
 				return img, true
@@ -215,11 +215,11 @@ func (s *Store) find(x *index, name string) (Image, bool) {
 
 // Get returns the image of a name, or ErrNotFound.
 func (s *Store) Get(name string) (Image, error) {
-	x, err := s.readIndex()
+	entries, err := s.entriesNamed(name)
 	if err != nil {
 		return Image{}, err
 	}
-	img, found := s.find(x, name)
+	img, found := s.find(entries, name)
 	if !found {
 		return Image{}, fmt.Errorf("image %q %w", name, ErrNotFound)
 	}
@@ -228,17 +228,17 @@ func (s *Store) Get(name string) (Image, error) {
 
 // Images returns every name, in the order in which they first came.
 func (s *Store) Images() ([]Image, error) {
-	x, err := s.readIndex()
+	entries, err := s.readEntries()
 	if err != nil {
 		return nil, err
 	}
-	return s.images(x), nil
+	return s.images(entries), nil
 }
 
-func (s *Store) images(x *index) []Image {
+func (s *Store) images(entries []entry) []Image {
 	var all []Image
 	seen := map[string]bool{}
-	for _, e := range x.entries {
+	for _, e := range entries {
 		desc, ok := e.descriptor()
 		if !ok {
 			continue

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -344,17 +345,26 @@ func FuzzIndex(f *testing.F) {
 	f.Add([]byte(strings.ReplaceAll(foreign, "DIGEST", digest.FromString("x").Encoded())))
 	f.Add([]byte(`{"manifests":null,"a":1}`))
 	f.Add([]byte(`{"manifests":[{"digest":1}],"Manifests":[{}],"manifests":[]}`))
+	f.Add([]byte(`{"a":{"manifests":[{"digest":"nested"}]},"manifests":[[{"a":1}],{"b":"\\\"]}"},{}],"b":["manifests"]}`))
+	f.Add([]byte(`{"\u006danifests":[{}],"manifests":[{"a":[{}]}]}`))
 	s := newStore(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		x, err := parseIndex(data)
 		if err != nil {
 			return
 		}
-		images := s.images(x)
-		newMarker(s).index(x)
+		var scanned []entry
+		if scanEntries(data, func(e entry) { scanned = append(scanned, e) }) {
+			objects := slices.DeleteFunc(slices.Clone(x.entries), func(e entry) bool { return e[0] != '{' })
+			if diff := cmp.Diff(objects, scanned, cmpopts.EquateEmpty()); diff != "" {
+				t.Fatalf("scanning found other entries than parsing:\n%s", diff)
+			}
+		}
+		images := s.images(x.entries)
+		newMarker(s).index(x.entries)
 		desc := Image{Name: "fuzz/new:name", Manifest: descOf([]byte("x")), Imported: time.Unix(1, 2)}
 		desc.Manifest.MediaType = ocispec.MediaTypeImageManifest
-		_, had := s.find(x, desc.Name)
+		_, had := s.find(x.entries, desc.Name)
 		if err := x.put(desc.Name, desc.descriptor()); err != nil {
 			t.Fatalf("put: %v", err)
 		}
@@ -366,7 +376,7 @@ func FuzzIndex(f *testing.F) {
 		if err != nil {
 			t.Fatalf("parse what was printed: %v\n%s", err, out)
 		}
-		got, found := s.find(y, desc.Name)
+		got, found := s.find(y.entries, desc.Name)
 		if !found || got.Manifest.Digest != desc.Manifest.Digest {
 			t.Fatalf("the name that was put stands for %+v", got)
 		}
@@ -376,7 +386,7 @@ func FuzzIndex(f *testing.F) {
 		if !y.remove(desc.Name) {
 			t.Fatal("the name that was put cannot be removed")
 		}
-		if again := s.images(y); !had && names(again) != names(images) {
+		if again := s.images(y.entries); !had && names(again) != names(images) {
 			t.Fatalf("names were %q and are %q", names(images), names(again))
 		}
 	})

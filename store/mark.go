@@ -46,8 +46,8 @@ func (m *marker) forget() {
 }
 
 // index marks all that an index.json refers to, whoever wrote it.
-func (m *marker) index(x *index) {
-	for _, e := range x.entries {
+func (m *marker) index(entries []entry) {
+	for _, e := range entries {
 		desc, ok := e.descriptor()
 		if !ok {
 			continue
