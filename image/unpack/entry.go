@@ -116,7 +116,9 @@ func writeAt(fd int, p []byte, offset int64, sparse bool) error {
 func (u *unpacker) dir(parent *dir, base, path string, m meta) error {
 	d, err := u.mkdir(parent, base, path, false)
 	if errors.Is(err, unix.EEXIST) {
-		d, err = u.reopen(parent, base, path)
+		if d, err = u.reopen(parent, base, path); err == nil {
+			err = express(d)
+		}
 	}
 	if err != nil {
 		return wrap("make the directory", err)
@@ -129,7 +131,7 @@ func (u *unpacker) dir(parent *dir, base, path string, m meta) error {
 func (u *unpacker) reopen(parent *dir, base, path string) (*dir, error) {
 	fd, err := openDir(parent.fd, base)
 	if err == nil {
-		return u.tree.keep(path, &dir{fd: fd, depth: parent.depth + 1}), nil
+		return u.tree.keep(path, &dir{fd: fd, depth: parent.depth + 1, linked: parent.linked}), nil
 	}
 	if !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ELOOP) {
 		return nil, err
@@ -158,7 +160,7 @@ func (u *unpacker) mkdir(parent *dir, base, path string, opaque bool) (*dir, err
 			return nil, err
 		}
 	}
-	return u.tree.keep(path, &dir{fd: fd, depth: parent.depth + 1}), nil
+	return u.tree.keep(path, &dir{fd: fd, depth: parent.depth + 1, linked: parent.linked}), nil
 }
 
 func (u *unpacker) symlink(parent *dir, base, target string, m meta) error {

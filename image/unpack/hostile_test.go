@@ -125,6 +125,11 @@ func checkRefusal(t testing.TB, err error, want string) {
 	case want != "" && !strings.Contains(err.Error(), want):
 		t.Errorf("refused with %q, want %q in it", err, want)
 	}
+	checkSentence(t, err)
+}
+
+func checkSentence(t testing.TB, err error) {
+	t.Helper()
 	if err == nil {
 		return
 	}

@@ -15,17 +15,20 @@ import (
 // on one file system; what remains of layer is for the caller to remove.
 func Merge(ctx context.Context, layer, root *os.File) error {
 	m := merger{ctx: ctx}
-	if err := m.dirs(int(layer.Fd()), int(root.Fd())); err != nil {
-		return fmt.Errorf("merge the layer: %w", err)
+	var st unix.Stat_t
+	err := unix.Fstat(int(root.Fd()), &st)
+	if err == nil {
+		err = m.dirs(int(layer.Fd()), int(root.Fd()), &st)
 	}
-	return nil
+	return wrap("merge the layer", err)
 }
 
 type merger struct{ ctx context.Context }
 
-// dirs merges two open directories. The upper one's metadata wins, and is set
+// dirs merges two open directories, of which the lower one was as below says,
+// or is new. The upper one's metadata wins unless it is only implied; it is set
 // last because moving entries changes the times.
-func (m merger) dirs(upper, lower int) error {
+func (m merger) dirs(upper, lower int, below *unix.Stat_t) error {
 	if err := m.ctx.Err(); err != nil {
 		return err
 	}
@@ -34,6 +37,7 @@ func (m merger) dirs(upper, lower int) error {
 		return err
 	}
 	if opaque {
+		below = nil
 		if err := removeEntries(lower); err != nil {
 			return err
 		}
@@ -50,6 +54,13 @@ func (m merger) dirs(upper, lower int) error {
 		if err := m.entry(upper, lower, name); err != nil {
 			return fmt.Errorf("%s: %w", quote(name), err)
 		}
+	}
+	implied, err := isImplied(upper)
+	if err != nil {
+		return err
+	}
+	if implied && below != nil {
+		return unix.UtimesNanoAt(lower, ".", []unix.Timespec{below.Atim, below.Mtim}, 0)
 	}
 	return copyMeta(upper, lower, &st)
 }
@@ -85,12 +96,13 @@ func (m merger) entry(upper, lower int, name string) error {
 		if err := unix.Mkdirat(lower, name, 0o700); err != nil {
 			return err
 		}
+		return m.pair(upper, lower, name, nil)
 	}
-	return m.pair(upper, lower, name)
+	return m.pair(upper, lower, name, &below)
 }
 
 // pair merges two directories of one name.
-func (m merger) pair(upper, lower int, name string) error {
+func (m merger) pair(upper, lower int, name string, below *unix.Stat_t) error {
 	from, err := openDir(upper, name)
 	if err != nil {
 		return err
@@ -101,7 +113,7 @@ func (m merger) pair(upper, lower int, name string) error {
 		return err
 	}
 	defer unix.Close(to)
-	return m.dirs(from, to)
+	return m.dirs(from, to, below)
 }
 
 // copyMeta gives a directory the owner, mode, extended attributes and times of

@@ -58,9 +58,6 @@ func (u *unpacker) meta(h *tar.Header) (meta, error) {
 	return m, nil
 }
 
-// ours is what a directory gets of which the archive says nothing.
-func (u *unpacker) ours() meta { return meta{mode: 0o755, uid: u.tree.uid, gid: u.tree.gid} }
-
 // id checks a number that the kernel would take modulo 2^32, and of which it
 // reads 2^32-1 as "leave it as it is".
 func id(what string, n int) (uint32, error) {

@@ -21,10 +21,11 @@ const (
 // dir is an open directory of the tree. It stays open for as long as the entry
 // for which it was looked up is worked on.
 type dir struct {
-	fd    int
-	depth int    // directories above it, symbolic links resolved
-	gid   uint32 // a new file may inherit it
-	used  uint64
+	fd     int
+	depth  int    // directories above it, symbolic links resolved
+	linked bool   // its path leads through a symbolic link
+	gid    uint32 // a new file may inherit it
+	used   uint64
 }
 
 // tree resolves clean names inside a root directory. A name that was resolved
@@ -111,9 +112,10 @@ func (t *tree) lookup(path string) (*dir, error) {
 		d.used = t.clock
 		return d, nil
 	}
-	depth := strings.Count(path, "/") + 1
+	depth, linked := strings.Count(path, "/")+1, false
 	fd, err := t.resolve(path, 0, unix.RESOLVE_NO_SYMLINKS)
 	if errors.Is(err, unix.ELOOP) {
+		linked = true
 		if fd, err = t.resolve(path, 0, 0); err == nil {
 			depth, err = t.measure(fd)
 		}
@@ -126,7 +128,7 @@ func (t *tree) lookup(path string) (*dir, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	return t.keep(path, &dir{fd: fd, depth: depth, gid: st.Gid}), nil
+	return t.keep(path, &dir{fd: fd, depth: depth, linked: linked, gid: st.Gid}), nil
 }
 
 // measure counts the directories from the root down to fd, which symbolic links
@@ -221,7 +223,7 @@ func (u *unpacker) makeParent(path string, cause error) (*dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make parent %s: %w", quote(path), err)
 	}
-	return d, u.setDir(d, path, u.ours())
+	return d, u.imply(d, path)
 }
 
 func explain(path string, err error) error {

@@ -14,7 +14,7 @@
 //
 //   - Names are relative to the root: a leading "/" is dropped, a part ".." is
 //     refused. A parent that is missing is made with mode 0755, the caller's
-//     owner (root) and time 0. A parent that is a symbolic link is followed
+//     owner (root) and time 0, and marked as implied. A parent that is a symbolic link is followed
 //     inside the root, because archives put together from several packages
 //     rely on it.
 //   - A later entry replaces an earlier one of the same name, whatever the two
@@ -133,7 +133,7 @@ func unpack(ctx context.Context, archive io.Reader, root *os.File, l Limits, inp
 }
 
 func (u *unpacker) run(ctx context.Context) error {
-	if err := u.setDir(u.tree.top, "", u.ours()); err != nil {
+	if err := u.imply(u.tree.top, ""); err != nil {
 		return fmt.Errorf("set mode and owner of the layer's root: %w", err)
 	}
 	last := "at its beginning"
@@ -185,6 +185,9 @@ func (u *unpacker) entry(h *tar.Header) error {
 	if name == "" {
 		if h.Typeflag != tar.TypeDir {
 			return fmt.Errorf("the root of a layer must be a directory, not %s", kind(h.Typeflag))
+		}
+		if err := express(u.tree.top); err != nil {
+			return err
 		}
 		return u.setDir(u.tree.top, "", m)
 	}

@@ -103,9 +103,9 @@ func whiteouts(canary, up string) []Case {
 		{"whiteout of the directory", archive().File("a/.wh..", "").Bytes(), "hides nothing", nil},
 		{"whiteout of the parent", archive().File("a/.wh...", "").Bytes(), "hides nothing", nil},
 		{"whiteout of nothing", archive().File("a/.wh.", "").Bytes(), "hides nothing", nil},
-		{"whiteout through symlink", archive().Symlink("l", canary).File("l/.wh.etc", "").Bytes(), "leads to no directory", nil},
-		{"whiteout through relative symlink", archive().Symlink("l", up).File("l/etc/.wh.passwd", "").Bytes(), "leads to no directory", nil},
-		{"opaque through symlink", archive().Symlink("l", canary).File("l/.wh..wh..opq", "").Bytes(), "leads to no directory", nil},
+		{"whiteout through symlink", archive().Symlink("l", canary).File("l/.wh.etc", "").Bytes(), "", []string{"l link"}},
+		{"whiteout through relative symlink", archive().Symlink("l", up).File("l/etc/.wh.passwd", "").Bytes(), "", []string{"l link"}},
+		{"opaque through symlink", archive().Symlink("l", canary).File("l/.wh..wh..opq", "").Bytes(), "", []string{"l link"}},
 		{"opaque through symlink to root", archive().Dir("d").Symlink("l", "d").File("l/.wh..wh..opq", "").Bytes(), "", []string{"d dir"}},
 		{"below a whiteout", archive().File(".wh.a/b", "x").Bytes(), "is a whiteout", nil},
 		{"AUFS's own files", archive().Link(".wh..wh.plnk/x", canary+"/bin/sh").File(".wh..wh.aufs", "x").Bytes(), "",
@@ -113,6 +113,12 @@ func whiteouts(canary, up string) []Case {
 		{"whiteout as a symlink", archive().Symlink(".wh.x", canary).File("x/etc/passwd", "x").Bytes(), "", []string{"x dir", "x/etc/passwd file"}},
 		{"whiteout of own file", archive().File("f", "x").File(".wh.f", "").Bytes(), "", []string{"f file"}},
 		{"file of own whiteout", archive().File(".wh.f", "").File("f", "x").Bytes(), "", []string{"f file"}},
+		{"whiteout below own file", archive().File("f", "x").File("f/.wh.g", "").File("f/.wh..wh..opq", "").Bytes(), "", []string{"f file"}},
+		{"whiteout below own symlink", archive().File("d/f", "").Symlink("l", "d").File("l/.wh.f", "").File("l/.wh.g", "").Bytes(), "",
+			[]string{"l link", "d/f file", "d/g none"}},
+		{"whiteout below own whiteout", archive().File(".wh.f", "x").File("f/.wh.g", "").Bytes(), "", []string{"f hidden"}},
+		{"whiteouts of an opaque directory", archive().File("d/.wh.f", "x").File("d/.wh..wh..opq", "").File("d/.wh.g", "").Bytes(), "",
+			[]string{"d/f none", "d/g none"}},
 		{"whiteout twice", archive().File(".wh.f", "").File(".wh.f", "").Bytes(), "", []string{"f hidden"}},
 	}
 }
@@ -131,7 +137,7 @@ func nodes() []Case {
 		{"directory on a FIFO", archive().FIFO("x").Dir("x").Bytes(), "", []string{"x dir"}},
 		{"FIFO as parent", archive().FIFO("x").File("x/y", "x").Bytes(), "", []string{"x dir", "x/y file"}},
 		{"FIFO as hard link", archive().FIFO("x").Link("y", "x").File("y", "x").Bytes(), "", []string{"x fifo", "y file"}},
-		{"whiteout below a FIFO", archive().FIFO("x").File("x/.wh.y", "x").Bytes(), "", []string{"x dir", "x/y hidden"}},
+		{"whiteout below a FIFO", archive().FIFO("x").File("x/.wh.y", "x").Bytes(), "", []string{"x fifo"}},
 		{"unknown type", archive().Raw("x", 'V', "", 0, "").Bytes(), "is unknown", nil},
 	}
 }

@@ -43,8 +43,12 @@ func Census(dir string, without ...string) (string, error) {
 			}
 		}
 		st := info.Sys().(*syscall.Stat_t)
+		links := st.Nlink
+		if info.IsDir() { // file systems differ
+			links = 1
+		}
 		fmt.Fprintf(&all, "%q %v %d:%d links=%d dev=%d mtime=%d.%09d", strings.TrimPrefix(path, dir), info.Mode(),
-			st.Uid, st.Gid, st.Nlink, st.Rdev, st.Mtim.Sec, st.Mtim.Nsec)
+			st.Uid, st.Gid, links, st.Rdev, st.Mtim.Sec, st.Mtim.Nsec)
 		switch {
 		case info.Mode().IsRegular():
 			sum, err := content(path)
@@ -83,6 +87,9 @@ func content(path string) (string, error) {
 
 func xattrs(w io.Writer, path string, info os.FileInfo) error {
 	if !info.Mode().IsRegular() && !info.IsDir() {
+		return nil
+	}
+	if n, err := syscall.Listxattr(path, nil); err == nil && n == 0 {
 		return nil
 	}
 	names := make([]byte, 64<<10)
