@@ -10,6 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/regclient/regclient/types/descriptor"
 
+	"github.com/rkt/rkt/image/rkt-fetch/source"
 	"github.com/rkt/rkt/image/rkt-fetch/transport"
 )
 
@@ -20,15 +21,6 @@ const (
 	progress = 1 << 20
 )
 
-// Sink takes the bytes of one blob in order.
-type Sink interface {
-	// Offset is how many bytes it has; Write adds the next ones.
-	Offset() int64
-	io.Writer
-	// Restart throws away what it has: the server does not continue.
-	Restart() error
-}
-
 // writeError is the sink's failure, which no retry mends.
 type writeError struct{ error }
 
@@ -38,7 +30,7 @@ func (e writeError) Unwrap() error { return e.error }
 // number of broken connections. With direct no mirror is asked. A layer that
 // claims to be found at foreign URLs is asked of the registry all the same:
 // those URLs are never followed.
-func (s *Source) Blob(ctx context.Context, desc ocispec.Descriptor, sink Sink, direct bool) error {
+func (s *Source) Blob(ctx context.Context, desc ocispec.Descriptor, sink source.Sink, direct bool) error {
 	buffer := make([]byte, copyBuffer)
 	mark := sink.Offset()
 	return s.retry(ctx, direct, func(ep endpoint) error {
@@ -59,7 +51,7 @@ func (s *Source) Blob(ctx context.Context, desc ocispec.Descriptor, sink Sink, d
 	})
 }
 
-func (s *Source) copyBlob(ctx context.Context, ep endpoint, desc ocispec.Descriptor, sink Sink, buffer []byte) error {
+func (s *Source) copyBlob(ctx context.Context, ep endpoint, desc ocispec.Descriptor, sink source.Sink, buffer []byte) error {
 	what := "blob " + desc.Digest.String()
 	b := &blobCall{size: desc.Size, offset: sink.Offset()}
 	c := &call{ep: ep, limit: desc.Size + 1, most: maxRequests, blob: b}
@@ -113,7 +105,7 @@ func (s *Source) Document(ctx context.Context, desc ocispec.Descriptor) ([]byte,
 	return m.data, nil
 }
 
-// memory is a Sink. The caller has bounded what goes in.
+// memory is a source.Sink. The caller has bounded what goes in.
 type memory struct{ data []byte }
 
 func (m *memory) Offset() int64 { return int64(len(m.data)) }

@@ -13,36 +13,23 @@ import (
 	"github.com/regclient/regclient/types/manifest"
 	"github.com/regclient/regclient/types/ref"
 	"github.com/regclient/regclient/types/referrer"
+
+	"github.com/rkt/rkt/image/rkt-fetch/source"
 )
 
-const (
-	// MaxManifest bounds manifests and indexes.
-	MaxManifest = 4 << 20
+// maxRequests is for one document: it may be asked for once without and once
+// with a token, and redirected; lists come in pages.
+const maxRequests = 24
 
-	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
-	dockerIndex    = "application/vnd.docker.distribution.manifest.list.v2+json"
-	schema1        = "application/vnd.docker.distribution.manifest.v1+"
+var documentTypes = []string{ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, source.DockerManifest, source.DockerIndex}
 
-	// An image may be asked for once without and once with a token, and
-	// redirected; lists come in pages.
-	maxRequests = 24
-)
-
-var documentTypes = []string{ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, dockerManifest, dockerIndex}
-
-// Document is a manifest or an index as its bytes came, with the media type
-// that it came under. Its digest is that of the bytes.
-type Document struct {
-	Descriptor ocispec.Descriptor
-	Body       []byte
-}
-
-// Head asks for the digest of a tag or digest, without its document. It is ""
-// when the registry does not say.
-func (s *Source) Head(ctx context.Context, tag string) (digest.Digest, error) {
+// Head asks for the digest of what the name stands for, without its document.
+// It is "" when the registry does not say.
+func (s *Source) Head(ctx context.Context) (digest.Digest, error) {
+	tag := s.tag()
 	var found digest.Digest
 	err := s.retry(ctx, false, func(ep endpoint) error {
-		c := &call{ep: ep, limit: MaxManifest, most: maxRequests}
+		c := &call{ep: ep, limit: source.MaxDocument, most: maxRequests}
 		m, err := s.client.ManifestHead(c.in(ctx), ep.tagged(tag))
 		if err != nil {
 			return c.failure(ep.what(tag), err)
@@ -56,11 +43,36 @@ func (s *Source) Head(ctx context.Context, tag string) (digest.Digest, error) {
 	return found, nil
 }
 
+// Resolve implements source.Source.
+func (s *Source) Resolve(ctx context.Context) (source.Document, error) {
+	return s.Manifest(ctx, s.tag())
+}
+
+// tag is what the name asks for in its repository.
+func (s *Source) tag() string {
+	if s.opts.Ref.Digest != "" {
+		return s.opts.Ref.Digest.String()
+	}
+	return s.opts.Ref.Tag
+}
+
+// Child implements source.Source.
+func (s *Source) Child(ctx context.Context, desc ocispec.Descriptor) (source.Document, error) {
+	doc, err := s.Manifest(ctx, desc.Digest.String())
+	if err == nil && doc.Descriptor.Size != desc.Size {
+		err = fmt.Errorf("%s answers with %d bytes for %s, its index says %d", s, doc.Descriptor.Size, desc.Digest, desc.Size)
+	}
+	if err == nil && doc.Descriptor.MediaType != desc.MediaType {
+		err = fmt.Errorf("%s answers with %q for %s, its index says %q", s, doc.Descriptor.MediaType, desc.Digest, desc.MediaType)
+	}
+	return doc, err
+}
+
 // Manifest reads the document of a tag or digest. By digest it is verified.
-func (s *Source) Manifest(ctx context.Context, tag string) (Document, error) {
-	var doc Document
+func (s *Source) Manifest(ctx context.Context, tag string) (source.Document, error) {
+	var doc source.Document
 	err := s.retry(ctx, false, func(ep endpoint) error {
-		c := &call{ep: ep, limit: MaxManifest, most: maxRequests, types: documentTypes}
+		c := &call{ep: ep, limit: source.MaxDocument, most: maxRequests, types: documentTypes}
 		m, err := s.client.ManifestGet(c.in(ctx), ep.tagged(tag))
 		if err != nil {
 			return c.failure(ep.what(tag), err)
@@ -74,22 +86,19 @@ func (s *Source) Manifest(ctx context.Context, tag string) (Document, error) {
 	return doc, err
 }
 
-func verified(m manifest.Manifest, tag string) (Document, error) {
+func verified(m manifest.Manifest, tag string) (source.Document, error) {
 	body, err := m.RawBody()
 	if err != nil {
-		return Document{}, fmt.Errorf("gives no document: %w", err)
+		return source.Document{}, fmt.Errorf("gives no document: %w", err)
 	}
 	asked, err := digest.Parse(tag)
 	if err != nil {
 		asked = digest.FromBytes(body)
 	}
 	if got := asked.Algorithm().FromBytes(body); got != asked {
-		return Document{}, fmt.Errorf("answers with a document of digest %s when asked for %s", got, asked)
+		return source.Document{}, fmt.Errorf("answers with a document of digest %s when asked for %s", got, asked)
 	}
-	return Document{
-		Descriptor: ocispec.Descriptor{MediaType: m.GetDescriptor().MediaType, Digest: asked, Size: int64(len(body))},
-		Body:       body,
-	}, nil
+	return source.NewDocument(m.GetDescriptor().MediaType, body), nil
 }
 
 // Referrers lists the manifests that refer to a digest as their subject and
@@ -98,7 +107,7 @@ func verified(m manifest.Manifest, tag string) (Document, error) {
 func (s *Source) Referrers(ctx context.Context, subject digest.Digest, artifactType string) ([]ocispec.Descriptor, error) {
 	var list []ocispec.Descriptor
 	err := s.retry(ctx, false, func(ep endpoint) error {
-		c := &call{ep: ep, limit: MaxManifest, most: maxRequests, types: documentTypes}
+		c := &call{ep: ep, limit: source.MaxDocument, most: maxRequests, types: documentTypes}
 		found, err := s.client.ReferrerList(c.in(ctx), ep.tagged(subject.String()),
 			scheme.WithReferrerMatchOpt(descriptor.MatchOpt{ArtifactType: artifactType}))
 		if err != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/regclient/regclient/types/ref"
 
 	"github.com/rkt/rkt/image/reference"
+	"github.com/rkt/rkt/image/rkt-fetch/source"
 	"github.com/rkt/rkt/image/rkt-fetch/transport"
 	"github.com/rkt/rkt/internal/config"
 	"github.com/rkt/rkt/internal/insecure"
@@ -57,7 +58,8 @@ type Options struct {
 	Note       func(line string) // told of retries
 }
 
-// Source is the repository of one image, at its registry and its mirrors.
+// Source is the repository of one image, at its registry and its mirrors. It is
+// a source.Source.
 type Source struct {
 	opts      Options
 	client    *reg.Reg
@@ -98,13 +100,16 @@ func New(ctx context.Context, opts Options) (*Source, error) {
 		reg.WithConfigHosts(hosts),
 		reg.WithHTTPClient(&http.Client{Transport: &wire{next: opts.Transport}}),
 		reg.WithUserAgent("rkt-fetch"),
-		reg.WithManifestMax(MaxManifest, MaxManifest),
+		reg.WithManifestMax(source.MaxDocument, source.MaxDocument),
 		// One try and one more with a token; all patience is in retry.
 		reg.WithRetryLimit(1),
 		reg.WithDelay(time.Millisecond, time.Millisecond),
 	)
 	return s, nil
 }
+
+// String implements source.Source.
+func (s *Source) String() string { return "registry " + s.opts.Ref.Host }
 
 func (s *Source) prepare(ctx context.Context, ep *endpoint) error {
 	ep.server = ep.host

@@ -76,7 +76,7 @@ type setup struct {
 	notes    *[]string
 }
 
-func source(t *testing.T, s setup) (*Source, error) {
+func open(t *testing.T, s setup) (*Source, error) {
 	t.Helper()
 	ref, err := reference.Parse(s.ref)
 	if err != nil {
@@ -159,7 +159,7 @@ func TestRealRegistry(t *testing.T) {
 				conf = trustCA(r.Host)
 			}
 			began := time.Now()
-			s, err := source(t, setup{ref: r.Host + "/team/app:v1", conf: conf, insecure: tc.insecure, cred: map[string]Credential{r.Host: tc.cred}})
+			s, err := open(t, setup{ref: r.Host + "/team/app:v1", conf: conf, insecure: tc.insecure, cred: map[string]Credential{r.Host: tc.cred}})
 			if err == nil {
 				err = fetchAll(t.Context(), s, layer)
 			}
@@ -176,7 +176,7 @@ func TestRealRegistry(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			head, err := s.Head(t.Context(), "v1")
+			head, err := s.Head(t.Context())
 			if err != nil || head != manifest.Digest {
 				t.Errorf("HEAD gives %q, %v, want %s", head, err, manifest.Digest)
 			}
@@ -198,7 +198,7 @@ func TestDocumentsAreWhatWasAskedFor(t *testing.T) {
 	dir, manifest, _ := layout(t, 100)
 	r := registrytest.Start(t, registrytest.Options{})
 	r.Push(t, dir, "v1", "app:v1")
-	s, err := source(t, setup{ref: r.Host + "/app:v1", insecure: insecure.HTTP})
+	s, err := open(t, setup{ref: r.Host + "/app:v1", insecure: insecure.HTTP})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +214,7 @@ func TestDocumentsAreWhatWasAskedFor(t *testing.T) {
 
 func TestUnreachableRegistry(t *testing.T) {
 	var notes []string
-	s, err := source(t, setup{ref: "127.0.0.1:1/app:v1", notes: &notes})
+	s, err := open(t, setup{ref: "127.0.0.1:1/app:v1", notes: &notes})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/regclient/regclient/types/errs"
 
+	"github.com/rkt/rkt/image/rkt-fetch/source"
 	"github.com/rkt/rkt/image/rkt-fetch/transport"
 )
 
@@ -197,7 +198,7 @@ func (c *call) checkType(resp *http.Response) error {
 	if err != nil {
 		name = resp.Header.Get("Content-Type")
 	}
-	if strings.HasPrefix(name, schema1) {
+	if strings.HasPrefix(name, source.DockerSchema1) {
 		return &Failure{What: fmt.Sprintf("registry %s has it only as a Docker schema 1 manifest, a format that cannot be verified and was given up in 2017; push the image again with a current tool", c.ep.host)}
 	}
 	for _, known := range c.types {
