@@ -87,6 +87,18 @@ func newRoot() *cobra.Command {
 // commands lists every verb, each made in a file of its own name.
 func commands(g *globals) []*cobra.Command {
 	return []*cobra.Command{
+		newRunCmd(g),
+		newPrepareCmd(g),
+		newRunPreparedCmd(g),
+		newListCmd(g),
+		newStatusCmd(g),
+		newLogsCmd(g),
+		newEnterCmd(g),
+		newStopCmd(g),
+		newRmCmd(g),
+		newGCCmd(g),
+		newCatManifestCmd(g),
+		newCompletionCmd(g),
 		newVersionCmd(g),
 	}
 }

@@ -1,0 +1,49 @@
+// Package stage0 is the conductor: it joins images, the store and pods, and
+// ends in the exec of a stage1.
+//
+// What it does to a pod is what a verb of the command line means: Prepare, Run,
+// RunPrepared, Enter, Stop, Remove, GC. It neither prints nor exits, never
+// reads a byte that an image's author chose other than the manifest and
+// configuration that the store has verified, and never mounts anything.
+//
+// Documentation/devel/pod-lifecycle.md and Documentation/devel/on-disk-format.md
+// say what it leaves on disk, Documentation/devel/stage1-contract.md what it
+// asks of stage1.
+package stage0
+
+import (
+	"fmt"
+
+	"github.com/rkt/rkt/internal/insecure"
+	"github.com/rkt/rkt/pod"
+)
+
+// Config is what every verb has to know. All directories are absolute.
+type Config struct {
+	Dir          string // images and pods
+	SystemConfig string
+	LocalConfig  string
+	UserConfig   string // may be ""
+	Insecure     insecure.Options
+	Debug        bool
+}
+
+func (c Config) pods() pod.Pods { return pod.In(c.Dir) }
+
+// Find opens the pod that a UUID or the start of one names.
+func Find(c Config, uuid string) (*pod.Pod, error) { return c.pods().Find(uuid) }
+
+// List looks at all pods.
+func List(c Config) ([]pod.Info, error) { return c.pods().List() }
+
+// running gives an error unless the pod is running.
+func running(p *pod.Pod) error {
+	phase, err := p.Phase()
+	if err != nil {
+		return err
+	}
+	if phase != pod.Running {
+		return fmt.Errorf("pod %s is not running, it is %s", p.UUID, phase)
+	}
+	return nil
+}
