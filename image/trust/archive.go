@@ -153,6 +153,11 @@ func (j *judge) checkArchive(item Evidence) *failure {
 	if item.Subject != j.subject.Manifest && (j.subject.Index == "" || item.Subject != j.subject.Index) {
 		return fail(stageDigest, "its detached signature is of the archive of another image, %s, not of this one, %s", clip(string(item.Subject)), j.subject.Manifest)
 	}
+	if item.Subject != j.subject.Manifest {
+		if err := j.indexLists(); err != nil {
+			return fail(stageDigest, "its detached signature is of the archive of the image index %s, and %w", item.Subject, err)
+		}
+	}
 	for _, s := range item.Archive.Hashes {
 		if s.Hash != "sha256" || len(s.Salt) > 0 {
 			continue

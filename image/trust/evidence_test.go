@@ -285,6 +285,27 @@ func TestReadKey(t *testing.T) {
 	}
 }
 
+func TestUsable(t *testing.T) {
+	g := readGolden(t, filepath.Join("testdata", "golden"))
+	for file, reason := range map[string]string{
+		"cosign-default.pub":     "",
+		"openpgp-rsa.asc":        "",
+		"openpgp-sub.asc":        "",
+		"openpgp-short.asc":      "expired on",
+		"openpgp-shortsub.asc":   "expired on",
+		"openpgp-revoked.asc":    "is revoked",
+		"openpgp-revokedsub.asc": "is revoked",
+		"openpgp-weak.asc":       "too weak",
+		"openpgp-small.asc":      "1024 bits",
+	} {
+		key, _ := goldenKey(t, file)
+		err := key.Usable(g.made.AddDate(0, 0, 40))
+		if (err == nil) != (reason == "") || err != nil && !strings.Contains(err.Error(), reason) {
+			t.Errorf("%s after 40 days: %v, want %q", file, err, reason)
+		}
+	}
+}
+
 func FuzzEvidence(f *testing.F) {
 	data, err := Marshal([]Evidence{{Format: OpenPGPDetached, Signature: []byte("x"), Archive: &Archive{Hashes: []HashState{{Hash: "sha256"}}}}})
 	if err != nil {

@@ -77,6 +77,15 @@ func ReadKeyFile(path string) (Key, []byte, error) {
 	return key, data, nil
 }
 
+// Usable says why signatures by the key would be refused at this moment
+// whatever they are for: it is revoked, expired or too weak.
+func (k Key) Usable(now time.Time) error {
+	if k.entity == nil {
+		return nil
+	}
+	return usable(k.entity, now)
+}
+
 // load reads a rule's key; an OpenPGP file may hold several, of which each
 // counts as this key.
 func (k keySpec) load(file string) ([]Key, error) {

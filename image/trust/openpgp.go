@@ -208,7 +208,9 @@ func (j *judge) checkOpenPGP(key Key, item Evidence, sigs []*packet.Signature, c
 		}
 		if f == nil {
 			s, _ := findSigner(key.entity, sig)
-			f = s.mayVouch(sig, j.now)
+			if err := s.mayVouch(sig, j.now); err != nil {
+				f = fail(stageKey, "its signature is good, but %w", err)
+			}
 		}
 		if f == nil {
 			return nil
@@ -263,39 +265,63 @@ func (j *judge) otherSigner(item Evidence, sig *packet.Signature) *failure {
 	return fail(stageOtherKey, "its signature was made by %s, which is not a key of the rule (%s); to trust that one run %s", claimed, strings.Join(known, ", "), j.subject.trustKey())
 }
 
-// mayVouch judges the key of a signature that verified.
-func (s signer) mayVouch(sig *packet.Signature, now time.Time) *failure {
+// mayVouch judges the key of a signature that verified. Its errors start with
+// the key that is at fault.
+func (s signer) mayVouch(sig *packet.Signature, now time.Time) error {
 	name := fingerprint(s.public)
 	primary := selfSignature(s.entity)
 	if len(s.entity.Revocations) > 0 || s.subkey != nil && len(s.subkey.Revocations) > 0 || primary == nil {
-		return fail(stageKey, "OpenPGP key %s, which signed it, is revoked: its owner took it back; have the image signed by another key", name)
+		return fmt.Errorf("OpenPGP key %s is revoked: its owner took it back; have the image signed by another key", name)
 	}
-	if f := s.strong(sig, primary); f != nil {
-		return f
+	if err := s.strong(sig, primary); err != nil {
+		return err
 	}
 	if !s.self.FlagsValid || !s.self.FlagSign {
-		return fail(stageKey, "OpenPGP key %s, which signed it, is not meant for signing", name)
+		return fmt.Errorf("OpenPGP key %s is not meant for signing", name)
 	}
 	for _, k := range [...]struct {
 		public *packet.PublicKey
 		self   *packet.Signature
 	}{{s.entity.PrimaryKey, primary}, {s.public, s.self}} {
 		if k.public.CreationTime.After(now) {
-			return fail(stageKey, "OpenPGP key %s, which signed it, was made %s and the clock says %s; check the clock", fingerprint(k.public), day(k.public.CreationTime), day(now))
+			return fmt.Errorf("OpenPGP key %s was made on %s and the clock says %s; check the clock", fingerprint(k.public), day(k.public.CreationTime), day(now))
 		}
 		if end := expiry(k.public, k.self); !end.IsZero() && !now.Before(end) {
-			return fail(stageKey, "OpenPGP key %s, which signed it, expired on %s; get the renewed key from its owner and run 'rkt trust' with it, or have the image signed by another", fingerprint(k.public), day(end))
+			return fmt.Errorf("OpenPGP key %s expired on %s; get the renewed key from its owner and run 'rkt trust' with it, or have the image signed by another", fingerprint(k.public), day(end))
 		}
 	}
 	for _, check := range s.selfSignatures(sig, primary) {
-		if check.SigLifetimeSecs != nil && *check.SigLifetimeSecs != 0 {
-			end := check.CreationTime.Add(time.Duration(*check.SigLifetimeSecs) * time.Second)
-			if !now.Before(end) {
-				return fail(stageKey, "the signature by OpenPGP key %s expired on %s; have the image signed again", name, day(end))
-			}
+		if check.SigLifetimeSecs == nil || *check.SigLifetimeSecs == 0 {
+			continue
+		}
+		end := check.CreationTime.Add(time.Duration(*check.SigLifetimeSecs) * time.Second)
+		if !now.Before(end) {
+			return fmt.Errorf("OpenPGP key %s made the signature so that it expired on %s; have the image signed again", name, day(end))
 		}
 	}
 	return nil
+}
+
+// usable finds out whether the key or one of its subkeys could vouch now.
+func usable(e *openpgp.Entity, now time.Time) error {
+	self := selfSignature(e)
+	candidates := []signer{{entity: e, public: e.PrimaryKey, self: self}}
+	for i := range e.Subkeys {
+		sub := &e.Subkeys[i]
+		if sub.Sig.FlagsValid && sub.Sig.FlagSign {
+			candidates = append(candidates, signer{e, sub.PublicKey, sub.Sig, sub})
+		}
+	}
+	var err error
+	for _, c := range candidates {
+		// Of a key that only certifies, the subkeys' problem is the one to tell.
+		if problem := c.mayVouch(c.self, now); problem == nil {
+			return nil
+		} else if err == nil || c.subkey != nil {
+			err = problem
+		}
+	}
+	return err
 }
 
 // selfSignatures lists all that the verdict about a signature leans on.
@@ -312,29 +338,29 @@ func (s signer) selfSignatures(sig, primary *packet.Signature) []*packet.Signatu
 
 // strong refuses keys and signatures that could have been forged, and what is
 // marked critical and not understood.
-func (s signer) strong(sig, primary *packet.Signature) *failure {
+func (s signer) strong(sig, primary *packet.Signature) error {
 	name := fingerprint(s.public)
 	for _, check := range s.selfSignatures(sig, primary) {
 		if hash, ok := hashName(check.Hash); !ok {
-			return fail(stageKey, "OpenPGP key %s, which signed it, has a self-signature with the hash %s, which is too weak or unknown; its owner must renew it (gpg --quick-set-expire does) and send the key again", name, hash)
+			return fmt.Errorf("OpenPGP key %s has a self-signature with the hash %s, which is too weak or unknown; its owner must renew it (gpg --quick-set-expire does) and send the key again", name, hash)
 		}
 		for _, n := range check.Notations {
 			if n.IsCritical {
-				return fail(stageKey, "the signature by OpenPGP key %s has the critical notation %q, which rkt does not know", name, clip(n.Name))
+				return fmt.Errorf("OpenPGP key %s made a signature with the critical notation %q, which rkt does not know", name, clip(n.Name))
 			}
 		}
 	}
 	if s.subkey != nil && s.self.EmbeddedSignature == nil {
-		return fail(stageKey, "OpenPGP subkey %s, which signed it, did not confirm that it belongs to key %s", name, fingerprint(s.entity.PrimaryKey))
+		return fmt.Errorf("OpenPGP subkey %s did not confirm that it belongs to key %s", name, fingerprint(s.entity.PrimaryKey))
 	}
 	for _, pk := range [...]*packet.PublicKey{s.entity.PrimaryKey, s.public} {
 		switch pk.PubKeyAlgo {
 		case packet.PubKeyAlgoRSA, packet.PubKeyAlgoRSASignOnly:
 			if bits, err := pk.BitLength(); err != nil || bits < minRSA {
-				return fail(stageKey, "OpenPGP key %s, which signed it, is an RSA key of %d bits, allowed are %d and more", fingerprint(pk), bits, minRSA)
+				return fmt.Errorf("OpenPGP key %s is an RSA key of %d bits, allowed are %d and more", fingerprint(pk), bits, minRSA)
 			}
 		case packet.PubKeyAlgoDSA:
-			return fail(stageKey, "OpenPGP key %s, which signed it, is a DSA key, which is too weak; have the image signed by another", fingerprint(pk))
+			return fmt.Errorf("OpenPGP key %s is a DSA key, which is too weak; have the image signed by another", fingerprint(pk))
 		}
 	}
 	return nil
