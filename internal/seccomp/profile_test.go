@@ -124,8 +124,8 @@ func TestKey(t *testing.T) {
 			t.Errorf("key ignores the %s", name)
 		}
 	}
-	if Key(usualCaps) != Key(usualCaps) || Key(usualCaps) == Key(nil) {
-		t.Error("Key is not stable")
+	if Key([]string{"CAP_CHOWN", "CAP_KILL"}) != Key([]string{"CAP_KILL", "CAP_CHOWN"}) || Key(usualCaps) == Key(nil) {
+		t.Error("Key does not name the set of capabilities")
 	}
 }
 
