@@ -83,7 +83,7 @@ type App struct {
 	User string `json:"user"`
 	// SupplementaryGroups are added to those that the app's /etc/group gives.
 	SupplementaryGroups []uint32 `json:"supplementaryGroups,omitempty"`
-	// StopSignal asks the app to end, e.g. "SIGTERM".
+	// StopSignal asks the app to end: a name such as "SIGTERM", or a number.
 	StopSignal string `json:"stopSignal"`
 	// StopTimeout is how long a stopped app may take before SIGKILL, in
 	// seconds.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -136,21 +137,29 @@ func (a *app) identify(s *linux.Script) {
 	s.Call("set user", unix.SYS_SETRESUID, uid, uid, uid)
 }
 
-// environment is the app's, with HOME where neither image nor user set it, and
-// with more in front of nothing: later entries replace earlier ones.
+// environment is the app's with more, which replaces what it has, and with
+// what follows from the user, which does not.
 func (a *app) environment(more []string) []string {
 	env := append([]string{}, a.plan.Process.Env...)
 	for _, kv := range more {
 		name, _, _ := strings.Cut(kv, "=")
 		env = append(without(env, name), kv)
 	}
-	if !has(env, "HOME") {
-		env = append(env, "HOME="+a.id.home)
+	byUser := []string{"HOME=" + a.id.home}
+	if a.id.name != "" {
+		byUser = append(byUser, "USER="+a.id.name, "LOGNAME="+a.id.name)
+	}
+	for _, kv := range byUser {
+		if name, _, _ := strings.Cut(kv, "="); !has(env, name) {
+			env = append(env, kv)
+		}
 	}
 	return env
 }
 
-func has(env []string, name string) bool { return lookup(env, name) != "" }
+func has(env []string, name string) bool {
+	return slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, name+"=") })
+}
 
 func lookup(env []string, name string) string {
 	for _, kv := range env {

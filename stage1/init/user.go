@@ -17,6 +17,7 @@ import (
 type identity struct {
 	uid, gid uint32
 	groups   []uint32 // supplementary, without gid
+	name     string   // "" if /etc/passwd has none for the number
 	home     string   // "/" if the user has none
 }
 
@@ -43,7 +44,7 @@ func resolve(root *linux.Root, spec string, extra []uint32) (identity, error) {
 	if err != nil {
 		return identity{}, fmt.Errorf("find groups of user %q: %w", user, err)
 	}
-	id, name, err := findUser(passwd, user)
+	id, err := findUser(passwd, user)
 	if err != nil {
 		return identity{}, err
 	}
@@ -52,7 +53,7 @@ func resolve(root *linux.Root, spec string, extra []uint32) (identity, error) {
 			return identity{}, err
 		}
 	} else {
-		id.groups = memberships(groups, name)
+		id.groups = memberships(groups, id.name)
 	}
 	id.groups = append(id.groups, extra...)
 	slices.Sort(id.groups)
@@ -71,11 +72,11 @@ func checkName(name string) error {
 	return nil
 }
 
-// findUser returns the user with its primary group, and its name if it has one.
-func findUser(passwd [][]string, user string) (identity, string, error) {
+// findUser returns the user with its primary group.
+func findUser(passwd [][]string, user string) (identity, error) {
 	num, isNum, err := number(user)
 	if err != nil {
-		return identity{}, "", fmt.Errorf("find user %q: %w", user, err)
+		return identity{}, fmt.Errorf("find user %q: %w", user, err)
 	}
 	for _, f := range passwd {
 		uid, ok, err := number(f[2])
@@ -86,19 +87,19 @@ func findUser(passwd [][]string, user string) (identity, string, error) {
 		if err != nil || !ok {
 			continue
 		}
-		id := identity{uid: uid, gid: gid, home: f[5]}
+		id := identity{uid: uid, gid: gid, name: f[0], home: f[5]}
 		if !strings.HasPrefix(id.home, "/") || strings.ContainsAny(id.home, "\n\x00") {
 			id.home = "/"
 		}
-		return id, f[0], nil
+		return id, nil
 	}
 	switch {
 	case isNum:
-		return identity{uid: num, home: "/"}, "", nil
+		return identity{uid: num, home: "/"}, nil
 	case user == "root":
-		return identity{home: "/root"}, "root", nil
+		return identity{name: "root", home: "/root"}, nil
 	}
-	return identity{}, "", fmt.Errorf("find user %q: the image's /etc/passwd does not have it; use a number, or a name that is there", user)
+	return identity{}, fmt.Errorf("find user %q: the image's /etc/passwd does not have it; use a number, or a name that is there", user)
 }
 
 func findGroup(groups [][]string, group string) (uint32, error) {

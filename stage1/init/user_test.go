@@ -54,16 +54,16 @@ func TestResolve(t *testing.T) {
 		want  identity
 		err   string
 	}{
-		{spec: "", want: identity{home: "/root", groups: []uint32{4}}},
-		{spec: "0", want: identity{home: "/root", groups: []uint32{4}}},
-		{spec: "www", want: identity{uid: 33, gid: 33, home: "/srv", groups: []uint32{4, 33}}},
-		{spec: "33", want: identity{uid: 33, gid: 33, home: "/srv", groups: []uint32{4, 33}}},
-		{spec: "www:adm", want: identity{uid: 33, gid: 4, home: "/srv"}},
-		{spec: "www:7", extra: []uint32{9, 8, 9}, want: identity{uid: 33, gid: 7, home: "/srv", groups: []uint32{8, 9}}},
+		{spec: "", want: identity{name: "root", home: "/root", groups: []uint32{4}}},
+		{spec: "0", want: identity{name: "root", home: "/root", groups: []uint32{4}}},
+		{spec: "www", want: identity{name: "www", uid: 33, gid: 33, home: "/srv", groups: []uint32{4, 33}}},
+		{spec: "33", want: identity{name: "www", uid: 33, gid: 33, home: "/srv", groups: []uint32{4, 33}}},
+		{spec: "www:adm", want: identity{name: "www", uid: 33, gid: 4, home: "/srv"}},
+		{spec: "www:7", extra: []uint32{9, 8, 9}, want: identity{name: "www", uid: 33, gid: 7, home: "/srv", groups: []uint32{8, 9}}},
 		{spec: "1000", want: identity{uid: 1000, home: "/"}},
 		{spec: "1000:1000", want: identity{uid: 1000, gid: 1000, home: "/"}},
 		{spec: "4294967294", want: identity{uid: 4294967294, home: "/"}},
-		{spec: "other", want: identity{uid: 12, gid: 13, home: "/"}},
+		{spec: "other", want: identity{name: "other", uid: 12, gid: 13, home: "/"}},
 		{spec: "nobody", err: `"nobody": the image's /etc/passwd does not have it`},
 		{spec: "www:nogroup", err: `"nogroup": the image's /etc/group does not have it`},
 		{spec: "4294967295", err: "ids go from 0"},

@@ -9,6 +9,7 @@ package plan
 import (
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -114,7 +115,7 @@ func makeApp(a *pod.App, c *Config, dir string) (*App, error) {
 		ReadOnly: c.Root.Readonly,
 		Masked:   c.Linux.MaskedPaths, ReadOnlys: c.Linux.ReadonlyPaths,
 		User: a.User, Groups: a.SupplementaryGroups,
-		StopSignal:  int(unix.SignalNum(a.StopSignal)),
+		StopSignal:  signalNumber(a.StopSignal),
 		StopTimeout: a.StopTimeout,
 	}
 	if app.StopSignal == 0 {
@@ -134,6 +135,15 @@ func makeApp(a *pod.App, c *Config, dir string) (*App, error) {
 		app.Mounts = append(app.Mounts, mount)
 	}
 	return app, makeProcess(&app.Process, c.Process)
+}
+
+// signalNumber reads the name of a signal, or the number of one without a name
+// (real-time signals). It is 0 for what is neither.
+func signalNumber(s string) int {
+	if n, err := strconv.Atoi(s); err == nil && n > 0 && n <= 64 {
+		return n
+	}
+	return int(unix.SignalNum(s))
 }
 
 func makeProcess(p *Process, c *ConfigProcess) error {
