@@ -228,6 +228,11 @@ func TestForeignEntriesStay(t *testing.T) {
 		}
 	}
 	before := decode(t, s)
+	for _, name := range []string{"", "nothing"} {
+		if err := s.Remove(name); !errors.Is(err, ErrNotFound) {
+			t.Errorf("Remove(%q) = %v", name, err)
+		}
+	}
 	fetchImage(t, s, "ours", "one")
 	fetchImage(t, s, "also ours", "two")
 	if err := s.Remove("ours"); err != nil {

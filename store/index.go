@@ -158,7 +158,7 @@ func (e entry) descriptor() (desc ocispec.Descriptor, ok bool) {
 // named returns the descriptor of an entry if its name is the one given.
 // Decoding is slow next to looking at the bytes, and most entries are others'.
 func (e entry) named(name string) (desc ocispec.Descriptor, ok bool) {
-	if !bytes.Contains(e, []byte(name)) && !bytes.ContainsRune(e, '\\') {
+	if name == "" || !bytes.Contains(e, []byte(name)) && !bytes.ContainsRune(e, '\\') {
 		return desc, false
 	}
 	desc, ok = e.descriptor()
