@@ -40,7 +40,7 @@ shell of the app. rkt ends with the command's code.`,
 	}
 	f := cmd.Flags()
 	f.SetInterspersed(false)
-	f.StringVar(&o.App, "app", "", "name of the app, if the pod has several")
+	f.StringVar(&o.App, "app", "", "`name` of the app, if the pod has several")
 	f.BoolVar(&o.TTY, "tty", false, "give the command a terminal of its own (default: if standard input and output are terminals)")
 	registerAppCompletion(g, cmd)
 	return cmd

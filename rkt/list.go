@@ -1,22 +1,19 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"io"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/rkt/rkt/internal/table"
 	"github.com/rkt/rkt/pod"
 	"github.com/rkt/rkt/stage0"
 )
 
 type listOptions struct {
 	full, noLegend bool
-	format         outputFormat
+	format         table.Format
 }
 
 func newListCmd(g *globals) *cobra.Command {
@@ -35,14 +32,14 @@ func newListCmd(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if o.format != formatText {
+			if o.format != table.Text {
 				views := make([]podView, 0, len(list))
 				for _, info := range list {
 					views = append(views, viewPod(info))
 				}
-				return o.format.print(cmd.OutOrStdout(), views)
+				return o.format.Encode(cmd.OutOrStdout(), views)
 			}
-			if err := o.table(cmd.OutOrStdout(), list, time.Now()); err != nil {
+			if err := o.print(cmd.OutOrStdout(), list, time.Now()); err != nil {
 				return err
 			}
 			for _, info := range list {
@@ -56,46 +53,49 @@ func newListCmd(g *globals) *cobra.Command {
 	f := cmd.Flags()
 	f.BoolVar(&o.full, "full", false, "print UUIDs, image IDs and times in full")
 	f.BoolVar(&o.noLegend, "no-legend", false, "print no heading")
-	o.format.add(f)
+	f.Var(&o.format, "format", table.FormatUsage)
 	return cmd
 }
 
-// table prints one line per app; the columns of the pod are empty but in the
-// first.
-func (o *listOptions) table(w io.Writer, list []pod.Info, now time.Time) error {
-	t := tabwriter.NewWriter(w, 0, 8, 1, '\t', 0)
-	row := func(uuid, app, image, id, state, created, started, net string) {
-		columns := []string{uuid, app, image, id, state, created, started, net}
-		if !o.full {
-			columns = append(columns[:3:3], columns[4:]...)
-		}
-		_, _ = fmt.Fprintln(t, strings.Join(columns, "\t")) // Flush has the error
+// listRow is one app. The columns of the pod are empty but for its first.
+type listRow struct{ uuid, app, image, id, state, created, started, net string }
+
+func (o *listOptions) columns() []table.Column[listRow] {
+	all := []table.Column[listRow]{
+		{Header: "UUID", Cell: func(r listRow) string { return r.uuid }},
+		{Header: "APP", Cell: func(r listRow) string { return r.app }},
+		{Header: "IMAGE NAME", Cell: func(r listRow) string { return r.image }},
+		{Header: "IMAGE ID", Cell: func(r listRow) string { return r.id }},
+		{Header: "STATE", Cell: func(r listRow) string { return r.state }},
+		{Header: "CREATED", Cell: func(r listRow) string { return r.created }},
+		{Header: "STARTED", Cell: func(r listRow) string { return r.started }},
+		{Header: "NETWORKS", Cell: func(r listRow) string { return r.net }},
 	}
-	if !o.noLegend {
-		row("UUID", "APP", "IMAGE NAME", "IMAGE ID", "STATE", "CREATED", "STARTED", "NETWORKS")
+	if !o.full {
+		all = append(all[:3:3], all[4:]...) // without the image's ID
 	}
+	return all
+}
+
+func (o *listOptions) print(w io.Writer, list []pod.Info, now time.Time) error {
+	var rows []listRow
 	for _, info := range list {
 		v := viewPod(info)
 		uuid := v.UUID
 		if !o.full {
 			uuid = uuid[:8]
 		}
-		created, started := o.time(v.Created, now), o.time(v.Started, now)
+		first := listRow{uuid, "-", "-", "-", string(v.State), o.time(v.Created, now), o.time(v.Started, now), v.Net}
+		for _, app := range v.Apps {
+			first.app, first.image, first.id = app.Name, app.Image.Name, table.ShortDigest(app.Image.Digest)
+			rows = append(rows, first)
+			first = listRow{}
+		}
 		if len(v.Apps) == 0 {
-			row(uuid, "-", "-", "-", string(v.State), created, started, v.Net)
-		}
-		for i, app := range v.Apps {
-			if i == 0 {
-				row(uuid, app.Name, app.Image.Name, shortID(app.Image.Digest), string(v.State), created, started, v.Net)
-			} else {
-				row("", app.Name, app.Image.Name, shortID(app.Image.Digest), "", "", "", "")
-			}
+			rows = append(rows, first)
 		}
 	}
-	if err := t.Flush(); err != nil {
-		return errors.Join(errors.New("print list"), err)
-	}
-	return nil
+	return table.Write(w, o.columns(), rows, !o.noLegend)
 }
 
 func (o *listOptions) time(t *time.Time, now time.Time) string {
@@ -103,18 +103,8 @@ func (o *listOptions) time(t *time.Time, now time.Time) string {
 	case t == nil:
 		return ""
 	case o.full:
-		return t.Local().Format(timeLayout)
+		return t.Local().Format(table.TimeLayout)
 	default:
-		return ago(*t, now)
+		return table.Ago(*t, now)
 	}
-}
-
-// shortID is a digest with its first 12 digits.
-func shortID(digest string) string {
-	const digits = 12
-	algorithm, hex, _ := strings.Cut(digest, ":")
-	if len(hex) <= digits {
-		return digest
-	}
-	return algorithm + ":" + hex[:digits]
 }

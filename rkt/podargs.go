@@ -66,10 +66,26 @@ type podFlags struct {
 func (o *podFlags) add(f *pflag.FlagSet) {
 	f.BoolVar(&o.inheritEnv, "inherit-env", false, "give all apps the environment of the caller, where nothing else sets a variable")
 	f.Var(&variables{&o.options.Env}, "set-env", "set an environment variable of all apps")
-	f.StringArrayVar(&o.envFiles, "set-env-file", nil, "set the environment variables of a file, lines NAME=VALUE, for all apps")
-	f.StringVar(&o.pull, "pull-policy", string(stage0.PullNew), "when to fetch images: never, new (those not in the store), update")
+	f.StringArrayVar(&o.envFiles, "set-env-file", nil, "set the environment variables of a `file`, lines NAME=VALUE, for all apps")
+	f.StringVar(&o.pull, "pull-policy", string(stage0.PullNew), "`when` to fetch images: never, new (those not in the store), update")
 	f.SetInterspersed(false)
 	addAppFlags(f, func() *stage0.App { return nil })
+}
+
+// podUsage prints the usage of a verb that has flags of the pod and flags of
+// its apps.
+func podUsage(cmd *cobra.Command) error {
+	ofPod, ofApp := pflag.NewFlagSet("", pflag.ContinueOnError), pflag.NewFlagSet("", pflag.ContinueOnError)
+	cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+		if _, ok := f.Value.(*appFlag); ok {
+			ofApp.AddFlag(f)
+		} else {
+			ofPod.AddFlag(f)
+		}
+	})
+	_, err := fmt.Fprintf(cmd.OutOrStderr(), "Usage:\n  %s\n\nFlags of the pod, before the first image:\n%s\nFlags of an app, after its image:\n%s\nGlobal Flags:\n%s",
+		cmd.UseLine(), ofPod.FlagUsages(), ofApp.FlagUsages(), cmd.InheritedFlags().FlagUsages())
+	return err
 }
 
 // complete reads the images and what else the options need.
@@ -114,7 +130,7 @@ func (v *variables) String() string { return "" }
 
 // uuidFlag adds --uuid-file to a verb that takes UUIDs.
 func uuidFlag(f *pflag.FlagSet, file *string) {
-	f.StringVar(file, "uuid-file", "", "read the UUID from a file instead of the command line")
+	f.StringVar(file, "uuid-file", "", "read the UUID from a `file` instead of the command line")
 }
 
 // uuids gives the UUIDs of a command line or of a file, at most max of them.

@@ -1,12 +1,7 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
-	"io"
 	"time"
-
-	"github.com/spf13/pflag"
 
 	"github.com/rkt/rkt/pod"
 )
@@ -84,65 +79,4 @@ func known(t time.Time) *time.Time {
 	}
 	t = t.UTC()
 	return &t
-}
-
-// outputFormat is the flag --format.
-type outputFormat string
-
-const (
-	formatText   outputFormat = ""
-	formatJSON   outputFormat = "json"
-	formatPretty outputFormat = "json-pretty"
-)
-
-func (f *outputFormat) Set(s string) error {
-	switch outputFormat(s) {
-	case formatJSON, formatPretty:
-		*f = outputFormat(s)
-		return nil
-	default:
-		return fmt.Errorf("format %q is unknown, choose from %s, %s", s, formatJSON, formatPretty)
-	}
-}
-
-func (f *outputFormat) String() string { return string(*f) }
-func (f *outputFormat) Type() string   { return "format" }
-
-func (f *outputFormat) add(flags *pflag.FlagSet) {
-	flags.Var(f, "format", "print "+string(formatJSON)+" or "+string(formatPretty)+" instead of text")
-}
-
-// print writes v as JSON.
-func (f *outputFormat) print(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	if *f == formatPretty {
-		e.SetIndent("", "\t")
-	}
-	return e.Encode(v)
-}
-
-// timeLayout is how times are printed in full.
-const timeLayout = "2006-01-02 15:04:05.999 -0700 MST"
-
-// ago words how long before now a moment was.
-func ago(t, now time.Time) string {
-	d := now.Sub(t)
-	for _, unit := range []struct {
-		name   string
-		length time.Duration
-	}{
-		{"year", 365 * 24 * time.Hour}, {"month", 30 * 24 * time.Hour}, {"week", 7 * 24 * time.Hour},
-		{"day", 24 * time.Hour}, {"hour", time.Hour}, {"minute", time.Minute}, {"second", time.Second},
-	} {
-		switch n := int(d / unit.length); {
-		case n == 1:
-			return "1 " + unit.name + " ago"
-		case n > 1:
-			return fmt.Sprintf("%d %ss ago", n, unit.name)
-		case n < 0:
-			return "in the future"
-		}
-	}
-	return "now"
 }

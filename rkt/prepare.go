@@ -41,6 +41,7 @@ What --insecure-options gives up is recorded in the pod.`,
 			return err
 		},
 	}
+	cmd.SetUsageFunc(podUsage)
 	f := cmd.Flags()
 	o.add(f)
 	f.BoolVar(&quiet, "quiet", false, "print nothing but the UUID, not even the progress of fetches")

@@ -33,10 +33,11 @@ Flags of the pod come before the first image, flags of an app after its image.
 			return saidBefore(stage0.Run(cmd.Context(), c, o.options))
 		},
 	}
+	cmd.SetUsageFunc(podUsage)
 	f := cmd.Flags()
 	o.add(f)
 	netFlags(f, &o.options.Net, &o.options.Hostname)
 	f.BoolVar(&o.options.Interactive, "interactive", false, "give the only app the caller's terminal")
-	f.StringVar(&o.options.UUIDFile, "uuid-file-save", "", "write the UUID of the pod to a file")
+	f.StringVar(&o.options.UUIDFile, "uuid-file-save", "", "write the UUID of the pod to a `file`")
 	return cmd
 }

@@ -42,6 +42,6 @@ The trust policy of today judges the pod's images again.`,
 
 // netFlags adds the flags of how a pod appears on the network.
 func netFlags(f *pflag.FlagSet, net, hostname *string) {
-	f.StringVar(net, "net", "", "network of the pod: none (an own one with loopback only) or host (default none)")
-	f.StringVar(hostname, "hostname", "", "hostname of the pod (default rkt-UUID)")
+	f.StringVar(net, "net", "", "`network` of the pod: none (an own one with loopback only) or host (default none)")
+	f.StringVar(hostname, "hostname", "", "`name` of the pod as a host (default rkt-UUID)")
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/rkt/rkt/internal/table"
 	"github.com/rkt/rkt/pod"
 	"github.com/rkt/rkt/stage0"
 )
@@ -18,7 +19,7 @@ import (
 func newStatusCmd(g *globals) *cobra.Command {
 	file := ""
 	var wait waitFlag
-	var format outputFormat
+	var format table.Format
 	cmd := &cobra.Command{
 		Use:               "status [--wait[=DURATION]] UUID | --uuid-file FILE",
 		Short:             "Print the status of a pod",
@@ -47,8 +48,8 @@ func newStatusCmd(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if format != formatText {
-				return format.print(cmd.OutOrStdout(), viewPod(info))
+			if format != table.Text {
+				return format.Encode(cmd.OutOrStdout(), viewPod(info))
 			}
 			if err := printStatus(cmd.OutOrStdout(), info); err != nil {
 				return err
@@ -60,7 +61,7 @@ func newStatusCmd(g *globals) *cobra.Command {
 	uuidFlag(f, &file)
 	f.Var(&wait, "wait", "wait until the pod has ended, for at most a duration")
 	f.Lookup("wait").NoOptDefVal = "true"
-	format.add(f)
+	f.Var(&format, "format", table.FormatUsage)
 	return cmd
 }
 
@@ -70,10 +71,10 @@ func printStatus(w io.Writer, info pod.Info) error {
 	line := func(key, value string) { b.WriteString(key + "=" + value + "\n") }
 	line("state", string(v.State))
 	if v.Created != nil {
-		line("created", v.Created.Local().Format(timeLayout))
+		line("created", v.Created.Local().Format(table.TimeLayout))
 	}
 	if v.Started != nil {
-		line("started", v.Started.Local().Format(timeLayout))
+		line("started", v.Started.Local().Format(table.TimeLayout))
 	}
 	if v.State == pod.Running || v.State.Dead() {
 		line("networks", v.Net)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/rkt/rkt/internal/atomicfile"
+	"github.com/rkt/rkt/internal/flock"
 	"github.com/rkt/rkt/internal/seccomp"
 )
 
@@ -30,7 +31,7 @@ const (
 // it may be deleted at any time.
 func defaultFilter(dir string) (filter, error) {
 	caps := defaultCaps()
-	base := filepath.Join(dir, "cache", "seccomp", seccomp.Key(caps))
+	base := filepath.Join(cacheDir(dir), seccomp.Key(caps))
 	if f, err := readFilter(base); err == nil {
 		return f, nil
 	}
@@ -74,13 +75,51 @@ func readFilter(base string) (filter, error) {
 }
 
 // writeFilter waits for the disk: after a power cut, the files are whole or
-// not there.
+// not there. It leaves the writing to another process that is at it.
 func writeFilter(base string, f filter) error {
-	if err := os.MkdirAll(filepath.Dir(base), 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
+	dir := filepath.Dir(base)
+	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
+	unlock, err := sweepCache(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if err := atomicfile.Write(base+".json", f.profile, 0o640); err != nil {
 		return err
 	}
 	return atomicfile.Write(base+".bpf", f.program, 0o640)
+}
+
+// sweepCache locks a directory of the cache against other writers, and removes
+// what killed ones have left.
+func sweepCache(dir string) (unlock func(), err error) {
+	l, err := flock.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.TryExclusive(); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	if err := atomicfile.Sweep(dir); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return func() { _ = l.Close() }, nil
+}
+
+// cacheDir is where filters are kept.
+func cacheDir(dir string) string { return filepath.Join(dir, "cache", "seccomp") }
+
+// collectCache removes what killed writers have left in the cache.
+func collectCache(dir string) error {
+	unlock, err := sweepCache(cacheDir(dir))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, flock.ErrLocked) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("sweep cache: %w", err)
+	}
+	unlock()
+	return nil
 }

@@ -57,11 +57,14 @@ func GC(ctx context.Context, c Config, o GCOptions, report func(GCEvent)) error 
 		g.each(pod.InExitedGarbage, func(p *pod.Pod) error { return g.sweep(p, o.GracePeriod) })
 		g.each(pod.InGarbage, g.remove)
 	}
+	if err := collectCache(c.Dir); err != nil {
+		g.fail("", err)
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if g.failed > 0 {
-		return fmt.Errorf("%d pod(s) could not be collected", g.failed)
+		return fmt.Errorf("%d thing(s) could not be collected", g.failed)
 	}
 	return nil
 }
