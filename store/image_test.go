@@ -346,7 +346,7 @@ func TestNamesAtOnce(t *testing.T) {
 // FuzzIndex feeds any bytes as index.json: what can be read can be edited, and
 // editing changes only what was asked for.
 func FuzzIndex(f *testing.F) {
-	f.Add([]byte(emptyIndex()))
+	f.Add(emptyIndex())
 	f.Add([]byte(strings.ReplaceAll(foreign, "DIGEST", digest.FromString("x").Encoded())))
 	f.Add([]byte(`{"manifests":null,"a":1}`))
 	f.Add([]byte(`{"manifests":[{"digest":1}],"Manifests":[{}],"manifests":[]}`))

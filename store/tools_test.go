@@ -17,8 +17,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func isNotFound(err error) bool { return errors.Is(err, ErrNotFound) }
-
 // TestSkopeo lets another tool read and write our image layout.
 func TestSkopeo(t *testing.T) {
 	skopeo, err := exec.LookPath("skopeo")
@@ -76,7 +74,7 @@ func TestSkopeo(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := checkImage(s, "other", "three"); !isNotFound(err) {
+	if err := checkImage(s, "other", "three"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("our image after its grace: %v", err)
 	}
 }
