@@ -98,6 +98,7 @@ func commands(g *globals) []*cobra.Command {
 		newRmCmd(g),
 		newGCCmd(g),
 		newCatManifestCmd(g),
+		newImageCmd(g),
 		newCompletionCmd(g),
 		newVersionCmd(g),
 	}
