@@ -87,6 +87,7 @@ func newRoot() *cobra.Command {
 // commands lists every verb, each made in a file of its own name.
 func commands(g *globals) []*cobra.Command {
 	return []*cobra.Command{
+		newTrustCmd(g),
 		newRunCmd(g),
 		newPrepareCmd(g),
 		newRunPreparedCmd(g),
