@@ -29,6 +29,7 @@ func newImageCmd(g *globals) *cobra.Command {
 		newImageRmCmd(g),
 		newImageGCCmd(g),
 		newImageCatManifestCmd(g),
+		newImageVerifyCmd(g),
 	)
 	return cmd
 }

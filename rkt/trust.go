@@ -69,13 +69,16 @@ func (s *trustScope) pattern() (pattern, words string, err error) {
 	case strings.Contains(s.prefix+s.repository, "://"):
 		return "", "", errors.New("a repository is given without a scheme, as in --prefix=reg.example/team")
 	case s.prefix != "":
-		return trust.Below(s.prefix), fmt.Sprintf("%q and everything below it", strings.TrimSuffix(s.prefix, "/")), nil
+		pattern = trust.Below(s.prefix)
+		words = fmt.Sprintf("%q and everything below it", strings.TrimSuffix(s.prefix, "/"))
 	case s.repository != "":
-		return s.repository, fmt.Sprintf("exactly %q", s.repository), nil
+		pattern, words = s.repository, fmt.Sprintf("exactly %q", s.repository)
 	case s.root:
-		return trust.Everything, "every image", nil
+		pattern, words = trust.Everything, "every image"
+	default:
+		return "", "", errors.New("a key is not trusted for everything unasked: give --prefix=PREFIX or --repository=REPOSITORY, or --root for every image")
 	}
-	return "", "", errors.New("a key is not trusted for everything unasked: give --prefix=PREFIX or --repository=REPOSITORY, or --root for every image")
+	return pattern, words, trust.CheckPattern(pattern)
 }
 
 type keyFile struct {
@@ -92,10 +95,10 @@ func (o *trustOptions) run(g *globals, cmd *cobra.Command, paths []string) error
 	var files []keyFile
 	for _, path := range paths {
 		key, data, err := trust.ReadKeyFile(path)
-		if err == nil {
-			err = key.Usable(time.Now())
-		}
 		if err != nil {
+			return err
+		}
+		if err := key.Usable(time.Now()); err != nil {
 			return fmt.Errorf("trust key file %q: %w", path, err)
 		}
 		files = append(files, keyFile{path, key, data})

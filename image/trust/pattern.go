@@ -18,6 +18,12 @@ type pattern struct {
 	wild     bool
 }
 
+// CheckPattern says what is wrong with a pattern for rules.
+func CheckPattern(text string) error {
+	_, err := parsePattern(text)
+	return err
+}
+
 func parsePattern(text string) (pattern, error) {
 	p := pattern{text: text, segments: strings.Split(text, "/")}
 	if len(p.segments) > maxSegments {
