@@ -1,6 +1,7 @@
 package stage0
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -259,14 +260,18 @@ func readLimited(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	if int64(len(data)) > limit {
+	buf := bytes.NewBuffer(make([]byte, 0, min(info.Size(), limit)+bytes.MinRead))
+	if _, err := buf.ReadFrom(io.LimitReader(f, limit+1)); err != nil {
+		return nil, err
+	}
+	if int64(buf.Len()) > limit {
 		return nil, fmt.Errorf("file %q is larger than %d bytes", name, limit)
 	}
-	return data, nil
+	return buf.Bytes(), nil
 }
 
 // splitEnv takes NAME=VALUE apart.

@@ -2,7 +2,6 @@ package stage0
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -76,7 +75,7 @@ type builder struct {
 }
 
 func (b *builder) plan() error {
-	stage1, err := native()
+	stage1, err := b.c.stage1()
 	if err != nil {
 		return err
 	}
@@ -93,8 +92,11 @@ func (b *builder) plan() error {
 	return nil
 }
 
-// native gives the stage1 that belongs to this rkt.
-func native() (pod.Stage1, error) {
+// stage1 gives what runs new pods.
+func (c Config) stage1() (pod.Stage1, error) {
+	if c.Stage1.Path != "" {
+		return c.Stage1, nil
+	}
 	stage1, err := program.Find("stage1")
 	if err != nil {
 		return pod.Stage1{}, err
@@ -206,7 +208,7 @@ func (b *builder) fill(p *pod.Pod) error {
 }
 
 func (b *builder) fillApp(p *pod.Pod, dir string, i int) error {
-	text, err := json.Marshal(b.configs[i])
+	text, err := b.configs[i].text()
 	if err != nil {
 		return fmt.Errorf("write configuration of app %q: %w", b.manifest.Apps[i].Name, err)
 	}

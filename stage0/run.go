@@ -177,7 +177,7 @@ func rewrite(p *pod.Pod, m *pod.Manifest, o PreparedOptions) error {
 			return errors.Join(fmt.Errorf("read %q: not a configuration", name), err)
 		}
 		c.adapt(m, o.Term)
-		if data, err = json.Marshal(c); err != nil {
+		if data, err = c.text(); err != nil {
 			return fmt.Errorf("write %q: %w", name, err)
 		}
 		if err := atomicfile.WriteVolatile(p.Dir()+"/"+name, data, 0o640); err != nil {

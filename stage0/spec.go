@@ -70,6 +70,21 @@ func newConfig(p parts) *config {
 	return c
 }
 
+// text is the file's content. The seccomp profile, which json.Marshal would
+// check and copy byte by byte, is put in as it is: linux is the last member of
+// the whole, seccomp the last of linux, and neither is ever empty without it.
+func (c *config) text() ([]byte, error) {
+	linux := linuxConfig{Linux: c.Linux.Linux}
+	text, err := json.Marshal(&config{Spec: c.Spec, Linux: &linux})
+	if err != nil || c.Linux.Seccomp == nil {
+		return text, err
+	}
+	const end = "}}"
+	text = append(text[:len(text)-len(end)], `,"seccomp":`...)
+	text = append(text, c.Linux.Seccomp...)
+	return append(text, end...), nil
+}
+
 // adapt brings a prepared configuration in line with what run-prepared has
 // chosen. term is the caller's TERM.
 func (c *config) adapt(m *pod.Manifest, term string) {

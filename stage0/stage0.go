@@ -26,6 +26,9 @@ type Config struct {
 	UserConfig   string // may be ""
 	Insecure     insecure.Options
 	Debug        bool
+	// Stage1 runs new pods. The zero value is the native one that belongs to
+	// this rkt.
+	Stage1 pod.Stage1
 }
 
 func (c Config) pods() pod.Pods { return pod.In(c.Dir) }
