@@ -46,20 +46,21 @@ func (g *globals) images() (*store.Store, error) {
 // findImages returns the names that an argument stands for: the name that it
 // is, or every name of the one image whose ID starts so.
 func findImages(s *store.Store, arg string) ([]store.Image, error) {
-	var notFound error
-	if !strings.HasPrefix(arg, "sha256:") && !strings.HasPrefix(arg, "sha512:") {
+	isID := strings.HasPrefix(arg, "sha256:") || strings.HasPrefix(arg, "sha512:")
+	var notNamed error
+	if !isID {
 		img, err := findName(s, arg)
 		if err == nil {
 			return []store.Image{img}, nil
 		}
-		if !errors.Is(err, store.ErrNotFound) || !isID(arg) {
+		if len(arg) < 2 || strings.Trim(arg, "0123456789abcdef") != "" {
 			return nil, err
 		}
-		notFound = err
+		notNamed = err
 	}
 	found, err := s.ByDigest(arg)
-	if errors.Is(err, store.ErrNotFound) && notFound != nil {
-		return nil, notFound
+	if errors.Is(err, store.ErrNotFound) && !isID {
+		return nil, notNamed
 	}
 	if err != nil {
 		return nil, err
@@ -89,8 +90,4 @@ func findName(s *store.Store, arg string) (store.Image, error) {
 		err = fmt.Errorf("%w, see 'rkt image list'", err)
 	}
 	return img, err
-}
-
-func isID(arg string) bool {
-	return len(arg) >= 2 && strings.Trim(arg, "0123456789abcdef") == ""
 }
