@@ -81,10 +81,14 @@ func Marshal(items []Evidence) ([]byte, error) {
 	if err := checkEvidence(items); err != nil {
 		return nil, fmt.Errorf("keep the signatures of an image: %w", err)
 	}
-	if items == nil {
-		items = []Evidence{}
+	written := make([]Evidence, len(items)) // an empty list or signature is not written as null
+	for i, item := range items {
+		if item.Signature == nil {
+			item.Signature = []byte{}
+		}
+		written[i] = item
 	}
-	data, err := json.Marshal(evidenceFile{evidenceKind, evidenceVersion, items})
+	data, err := json.Marshal(evidenceFile{evidenceKind, evidenceVersion, written})
 	if err != nil {
 		return nil, fmt.Errorf("keep the signatures of an image: %w", err)
 	}

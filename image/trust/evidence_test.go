@@ -35,6 +35,16 @@ func TestEvidenceRoundTrip(t *testing.T) {
 	}
 }
 
+func TestEvidenceEmpty(t *testing.T) {
+	data, err := Marshal([]Evidence{{Format: OpenPGPSimple}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if items, err := Unmarshal(data); err != nil || len(items) != 1 || len(items[0].Signature) != 0 {
+		t.Errorf("an empty signature comes back as %+v, %v", items, err)
+	}
+}
+
 func TestEvidenceLimits(t *testing.T) {
 	item := Evidence{Format: SigstoreBundle, Signature: []byte("{}")}
 	for reason, items := range map[string][]Evidence{
