@@ -299,7 +299,7 @@ func (j *judge) unnamed(key Key, what string) *failure {
 		remedy = "have it signed with 'skopeo copy --sign-by'"
 	}
 	if _, one := j.rule.onlyRepository(); !one {
-		return fail(stageName, "%s by key %s names no repository and this rule is for more than one, so it could be a replay from another; %s, or, if the key signs only %s, trust it with 'rkt trust --repository=%s KEYFILE'", what, key.Fingerprint, remedy, repository, repository)
+		return fail(stageName, "%s by key %s names no repository and this rule is for more than one, so it could be a replay from another; %s, or, if the key signs nothing but %s, take it out of this rule and trust it with 'rkt trust --repository=%s KEYFILE'", what, key.Fingerprint, remedy, repository, repository)
 	}
 	if other, shared := j.policy.sharedWith(key, repository); shared {
 		return fail(stageName, "%s by key %s names no repository and rule %s trusts the same key for others, so it could be a replay from one of them; %s", what, key.Fingerprint, other, remedy)
