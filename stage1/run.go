@@ -293,13 +293,13 @@ func initScript(p *plan.Pod, place *cgroup.Place, program int, fds [3]int) (*lin
 		s.Call("arrange descriptors", unix.SYS_DUP3, uintptr(fd), uintptr(initFDs[i]), 0)
 	}
 	s.CloseFrom(high, unix.CLOSE_RANGE_CLOEXEC)
-	// 3 is nobody's: init's numbers start above it.
-	s.Try("close descriptor", unix.SYS_CLOSE, 3)
+	s.Try("close descriptor", unix.SYS_CLOSE, 3) // nobody's
 	s.Call("restore limit of open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, linux.Ptr(s, &rlimit.NoFile), 0)
 	fd, err := unix.FcntlInt(uintptr(program), unix.F_DUPFD_CLOEXEC, high)
 	if err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
+	s.Unblock()
 	// One thread is enough for init, and costs the least memory.
 	s.ExecFD(fd, "stage1-init", []string{"stage1-init"}, []string{"GOMAXPROCS=1"})
 	return s, nil

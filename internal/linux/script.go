@@ -1,7 +1,7 @@
 package linux
 
 import (
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -19,27 +19,36 @@ import (
 // It exists because a namespace is entered, rights are given up and a system
 // call filter is loaded between fork and exec, where a Go program cannot run
 // ordinary code, and because a second start of a Go program, the usual way
-// around, costs milliseconds (reference: go.dev/issue/8676). The child makes
-// raw system calls only: it allocates nothing and takes no lock.
+// around, costs milliseconds. The child is made as by vfork(2): it shares our
+// memory while it works through the script, so that nothing has to be copied,
+// and is written in assembly, so that it needs nothing of Go's.
 //
 // A Script is used once, by one goroutine.
 type Script struct {
 	calls []call
+	names []string // of calls
 	execs []call
+	paths []string // of execs
 	pins  []any
 	// cgroup, if not negative, is a cgroup v2 directory in which the child is
 	// born (clone3(2), CLONE_INTO_CGROUP).
 	cgroup int
 	flags  uint64
-	low    int // the pipe's descriptor must not be below
 }
 
+// call is one system call. The assembly knows its layout.
 type call struct {
 	nr   uintptr
 	args [6]uintptr
-	name string
-	// optional calls may fail: the child goes on.
-	optional bool
+	// mark, of a call: not 0 if it may fail. Of an exec: why it failed.
+	mark uintptr
+}
+
+// outcome is what the child leaves behind if it fails. The assembly knows its
+// layout.
+type outcome struct {
+	left  int // calls left, from the one that failed; -1: no exec succeeded
+	errno uintptr
 }
 
 // NewScript is an empty script for a child with the clone(2) flags given
@@ -55,52 +64,49 @@ func (s *Script) SetCgroup(fd int) { s.cgroup = fd }
 // Call adds a system call that must not fail. Arguments are kept as they are:
 // use Ptr and Str for memory.
 func (s *Script) Call(name string, nr uintptr, args ...uintptr) {
-	c := call{nr: nr, name: name}
+	c := call{nr: nr}
 	copy(c.args[:], args)
 	s.calls = append(s.calls, c)
+	s.names = append(s.names, name)
 }
 
 // Try adds a system call whose failure does not matter.
 func (s *Script) Try(name string, nr uintptr, args ...uintptr) {
 	s.Call(name, nr, args...)
-	s.calls[len(s.calls)-1].optional = true
+	s.calls[len(s.calls)-1].mark = 1
 }
 
 // CloseFrom closes the descriptors from low on (close_range(2)), or lets exec
-// close them with CLOSE_RANGE_CLOEXEC as flags. The pipe by which the child
-// reports is spared; it lives at low or above.
+// close them with CLOSE_RANGE_CLOEXEC as flags.
 func (s *Script) CloseFrom(low int, flags uintptr) {
-	s.low = max(s.low, low)
-	s.Call("close descriptors", unix.SYS_CLOSE_RANGE, uintptr(low), 0, flags)
-	s.Call("close descriptors", unix.SYS_CLOSE_RANGE, 0, math.MaxUint32, flags)
+	s.Call("close descriptors", unix.SYS_CLOSE_RANGE, uintptr(low), math.MaxUint32, flags)
 }
 
-// spare completes the calls of CloseFrom with the pipe's descriptor.
-func (s *Script) spare(pipe int) {
-	for i := range s.calls {
-		switch c := &s.calls[i]; {
-		case c.nr != unix.SYS_CLOSE_RANGE:
-		case c.args[1] == math.MaxUint32:
-			c.args[0] = uintptr(pipe + 1)
-		case c.args[0] == uintptr(pipe):
-			c.optional = true // an empty range, which the kernel refuses
-			c.args[1] = uintptr(pipe - 1)
-		default:
-			c.args[1] = uintptr(pipe - 1)
-		}
+// Unblock lets signals through, which reach the child from here on: those that
+// the calling thread lets through. It must come before a system call filter.
+func (s *Script) Unblock() {
+	mask := &unix.Sigset_t{}
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, nil, mask); err != nil {
+		*mask = unix.Sigset_t{}
 	}
+	s.Call("unblock signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, Ptr(s, mask), 0, 8)
 }
 
 // Exec adds a program to become. Several may be given: the child tries them in
 // order, as a search along PATH does.
 func (s *Script) Exec(path string, argv, env []string) {
-	s.execs = append(s.execs, call{nr: unix.SYS_EXECVE, name: path, args: [6]uintptr{s.Str(path), s.strs(argv), s.strs(env)}})
+	s.exec(path, call{nr: unix.SYS_EXECVE, args: [6]uintptr{s.Str(path), s.strs(argv), s.strs(env)}})
 }
 
 // ExecFD adds the program open at a descriptor (execveat(2), AT_EMPTY_PATH).
 func (s *Script) ExecFD(fd int, name string, argv, env []string) {
-	s.execs = append(s.execs, call{nr: unix.SYS_EXECVEAT, name: name,
+	s.exec(name, call{nr: unix.SYS_EXECVEAT,
 		args: [6]uintptr{uintptr(fd), s.Str(""), s.strs(argv), s.strs(env), unix.AT_EMPTY_PATH}})
+}
+
+func (s *Script) exec(path string, c call) {
+	s.execs = append(s.execs, c)
+	s.paths = append(s.paths, path)
 }
 
 // Str is the address of a NUL-terminated copy that lives as long as the script.
@@ -154,44 +160,39 @@ func (e *ExecError) Unwrap() error { return e.Err }
 // belongs to the caller, who also has to wait for pid; if an error is
 // returned there is neither, and the child has been reaped.
 //
-// The child's signal mask and dispositions are Go's defaults for children:
-// nothing blocked, everything default.
+// The child has default signal dispositions, except for signals that we
+// ignore, and blocks all signals until Unblock.
 func (s *Script) Start() (pid, pidfd int, err error) {
 	if len(s.execs) == 0 {
-		return 0, -1, fmt.Errorf("start process: nothing to execute")
+		return 0, -1, errors.New("start process: nothing to execute")
 	}
-	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
-		return 0, -1, os.NewSyscallError("pipe2", err)
+	if len(s.calls) == 0 {
+		s.Unblock()
 	}
-	defer unix.Close(pipe[0])
-	report, err := unix.FcntlInt(uintptr(pipe[1]), unix.F_DUPFD_CLOEXEC, max(s.low, 3))
-	unix.Close(pipe[1])
-	if err != nil {
-		return 0, -1, os.NewSyscallError("fcntl", err)
-	}
-	s.spare(report)
-	pidfd = -1
-	fd32 := int32(-1)
-	args := cloneArgs{
-		flags:      s.flags | unix.CLONE_PIDFD,
-		pidfd:      uint64(uintptr(unsafe.Pointer(&fd32))),
+	fd := int32(-1)
+	args := &cloneArgs{
+		flags:      s.flags | unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_CLEAR_SIGHAND | unix.CLONE_PIDFD,
+		pidfd:      uint64(uintptr(unsafe.Pointer(&fd))),
 		exitSignal: uint64(unix.SIGCHLD),
 	}
 	if s.cgroup >= 0 {
 		args.flags |= unix.CLONE_INTO_CGROUP
 		args.cgroup = uint64(s.cgroup)
 	}
+	res := &outcome{}
 	syscall.ForkLock.Lock()
-	pid, errno := forkScript(&args, s.calls, s.execs, uintptr(report))
+	// Blocks all signals: Go's handlers must not run on the child.
+	runtimeBeforeFork()
+	r := cloneScript(args, unsafe.Sizeof(*args), &s.calls[0], uintptr(len(s.calls)), &s.execs[0], uintptr(len(s.execs)), res)
+	runtimeAfterFork()
 	syscall.ForkLock.Unlock()
-	unix.Close(report)
 	runtime.KeepAlive(s)
-	if errno != 0 {
-		return 0, -1, os.NewSyscallError("clone3", errno)
+	runtime.KeepAlive(&fd)
+	if r > ^uintptr(4095) {
+		return 0, -1, os.NewSyscallError("clone3", unix.Errno(-r))
 	}
-	pidfd = int(fd32)
-	if err := s.report(pipe[0]); err != nil {
+	pid, pidfd = int(r), int(fd)
+	if err := s.failure(res); err != nil {
 		unix.Close(pidfd)
 		reap(pid)
 		return 0, -1, err
@@ -199,33 +200,24 @@ func (s *Script) Start() (pid, pidfd int, err error) {
 	return pid, pidfd, nil
 }
 
-// report reads what failed in the child; nothing, if it got to exec.
-func (s *Script) report(fd int) error {
-	var msg [8]byte
-	n := 0
-	for n < len(msg) {
-		m, err := unix.Read(fd, msg[n:])
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || m == 0 {
-			break
-		}
-		n += m
+// failure explains what the child left behind. As execvp(3), it prefers to
+// report of several programs the first that was there but could not be
+// executed.
+func (s *Script) failure(res *outcome) error {
+	if res.left > 0 {
+		return &StepError{Step: s.names[len(s.calls)-res.left], Err: unix.Errno(res.errno)}
 	}
-	if n == 0 {
+	if res.left == 0 {
 		return nil
 	}
-	step := int(binary.NativeEndian.Uint32(msg[:4]))
-	errno := unix.Errno(binary.NativeEndian.Uint32(msg[4:]))
-	if step < len(s.calls) {
-		return &StepError{Step: s.calls[step].name, Err: errno}
+	err := unix.ENOENT
+	for _, e := range s.execs {
+		if e.mark != 0 && unix.Errno(e.mark) != unix.ENOENT && unix.Errno(e.mark) != unix.ENOTDIR {
+			err = unix.Errno(e.mark)
+			break
+		}
 	}
-	names := make([]string, len(s.execs))
-	for i, e := range s.execs {
-		names[i] = e.name
-	}
-	return &ExecError{Path: strings.Join(names, ":"), Err: errno}
+	return &ExecError{Path: strings.Join(s.paths, ":"), Err: err}
 }
 
 func reap(pid int) {
@@ -248,58 +240,11 @@ func runtimeBeforeFork()
 //go:linkname runtimeAfterFork syscall.runtime_AfterFork
 func runtimeAfterFork()
 
-//go:linkname runtimeAfterForkInChild syscall.runtime_AfterForkInChild
-func runtimeAfterForkInChild()
-
-// forkScript forks. Everything after clone3 in the child is raw system calls:
-// no allocation, no lock, no stack growth (the functions that it calls are
-// assembly or nosplit), as in syscall.forkAndExecInChild1. The memory is a
-// copy, not shared, so the parent goes on at once.
+// cloneScript makes the child, in which it never returns, and returns what
+// clone3 returned.
 //
-//go:noinline
-//go:norace
-//go:nocheckptr
-func forkScript(args *cloneArgs, calls, execs []call, pipe uintptr) (int, unix.Errno) {
-	var (
-		errno, first unix.Errno
-		i            int
-		msg          [2]uint32
-	)
-	runtimeBeforeFork()
-	pid, _, errno := unix.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0)
-	if errno != 0 || pid != 0 {
-		runtimeAfterFork()
-		return int(pid), errno
-	}
-	runtimeAfterForkInChild()
-	for i = 0; i < len(calls); i++ {
-		c := &calls[i]
-		_, _, errno = unix.RawSyscall6(c.nr, c.args[0], c.args[1], c.args[2], c.args[3], c.args[4], c.args[5])
-		if errno != 0 && !c.optional {
-			goto fail
-		}
-	}
-	// As execvp(3): keep looking where a candidate is not there, and prefer
-	// to report that one was there but could not be executed.
-	for i = 0; i < len(execs); i++ {
-		c := &execs[i]
-		_, _, errno = unix.RawSyscall6(c.nr, c.args[0], c.args[1], c.args[2], c.args[3], c.args[4], c.args[5])
-		if first == 0 || first == unix.ENOENT {
-			first = errno
-		}
-		if errno != unix.ENOENT && errno != unix.ENOTDIR && errno != unix.EACCES {
-			break
-		}
-	}
-	errno = first
-	i = len(calls)
-fail:
-	msg[0], msg[1] = uint32(i), uint32(errno)
-	unix.RawSyscall(unix.SYS_WRITE, pipe, uintptr(unsafe.Pointer(&msg[0])), 8)
-	for {
-		unix.RawSyscall(unix.SYS_EXIT_GROUP, 254, 0, 0)
-	}
-}
+//go:noescape
+func cloneScript(args *cloneArgs, size uintptr, calls *call, ncalls uintptr, execs *call, nexecs uintptr, res *outcome) (r uintptr)
 
 // AboveStdio returns fd, or a close-on-exec duplicate beyond stdio's numbers so
 // that a child can put it there. The original is closed if it was too low.

@@ -20,6 +20,7 @@ func run(t *testing.T, s *Script) (string, unix.WaitStatus, error) {
 	defer r.Close()
 	s.Call("arrange output", unix.SYS_DUP3, w.Fd(), 1, 0)
 	s.CloseFrom(3, 0)
+	s.Unblock()
 	pid, pidfd, err := s.Start()
 	w.Close()
 	if err != nil {

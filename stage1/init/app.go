@@ -98,6 +98,7 @@ func (a *app) script(args, env []string, stdio [3]int, tty bool) *linux.Script {
 	if p.NoNewPrivs {
 		s.Call("set no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 	}
+	s.Unblock()
 	if a.filter != nil {
 		n := len(a.filter) / int(unsafe.Sizeof(unix.SockFilter{}))
 		prog := &unix.SockFprog{Len: uint16(n), Filter: (*unix.SockFilter)(unsafe.Pointer(&a.filter[0]))}

@@ -1,1 +1,0 @@
-// Allows functions without a body, which are linked to package runtime.
