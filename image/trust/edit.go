@@ -302,7 +302,7 @@ func (e *Editor) files() ([]editedFile, error) {
 
 // read reads a policy file and refuses one that could not be evaluated.
 func (e *Editor) read(file string) (policyFile, error) {
-	data, err := readBounded(file, maxPolicyFile)
+	data, err := readBounded(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return policyFile{}, err
 	}

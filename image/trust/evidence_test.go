@@ -252,7 +252,7 @@ func TestKeysRefused(t *testing.T) {
 		"holds 2 keys":                 string(read(t, g.dir, "openpgp-both.asc")),
 		`is a "PGP SIGNATURE"`:         string(read(t, g.dir, "archive-ed.asc")),
 		"can be used: it ends":         "\x99\x01",
-		"longer than":                  strings.Repeat("x", maxKeyFile+1),
+		"longer than":                  strings.Repeat("x", maxFile+1),
 		"too early":                    string(read(t, g.dir, "openpgp-ed.asc")[:120]),
 		"not supported, use P-256":     "-----BEGIN PUBLIC KEY-----\nME4wEAYHKoZIzj0CAQYFK4EEACEDOgAEt6FgOIwGpXbjtqDhYYyuFvrkLrO3iRhC\nQ1PEEFZNqCaz6g9pvOqOBVJKgP1bQWUUrPYhRvzW0KY=\n-----END PUBLIC KEY-----\n",
 	} {

@@ -25,9 +25,8 @@ const (
 )
 
 const (
-	maxKeyFile = 1 << 20
-	minRSA     = 2048
-	maxRSA     = 16384
+	minRSA = 2048
+	maxRSA = 16384
 )
 
 // Key is a public key as people review it.
@@ -66,7 +65,7 @@ func ReadKey(data []byte) (Key, error) {
 
 // ReadKeyFile is ReadKey of a file, and returns its bytes too.
 func ReadKeyFile(path string) (Key, []byte, error) {
-	data, err := readBounded(path, maxKeyFile)
+	data, err := readBounded(path)
 	if err != nil {
 		return Key{}, nil, fmt.Errorf("read key file %q: %w", path, err)
 	}
@@ -96,7 +95,7 @@ func (k keySpec) load(file string) ([]Key, error) {
 			path = filepath.Join(filepath.Dir(file), path)
 		}
 		var err error
-		if data, err = readBounded(path, maxKeyFile); err != nil {
+		if data, err = readBounded(path); err != nil {
 			return nil, fmt.Errorf("key file %q: %w", path, err)
 		}
 	}

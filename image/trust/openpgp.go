@@ -62,7 +62,7 @@ func unarmor(data []byte, kind string) ([]byte, error) {
 	if block.Type != kind {
 		return nil, fmt.Errorf("it is a %q, not a %q", clip(block.Type), kind)
 	}
-	body, err := io.ReadAll(io.LimitReader(block.Body, maxKeyFile))
+	body, err := io.ReadAll(io.LimitReader(block.Body, maxFile))
 	if err != nil {
 		return nil, fmt.Errorf("its armor is cut off or garbled: %w", plain(err))
 	}

@@ -16,7 +16,7 @@ const (
 	policyDir     = "trust.d" // below each configuration directory
 	policyKind    = "trust"
 	policyVersion = "v1"
-	maxPolicyFile = 1 << 20
+	maxFile       = 1 << 20 // of policy and key files
 	maxFiles      = 1024
 	maxRules      = 1024 // per file
 	maxPatterns   = 256  // per rule
@@ -128,7 +128,7 @@ func policyNames(dir string) ([]string, error) {
 }
 
 func (p *Policy) load(file string) error {
-	data, err := readBounded(file, maxPolicyFile)
+	data, err := readBounded(file)
 	if err != nil {
 		return err
 	}
@@ -276,9 +276,9 @@ func (r rule) matchText() string {
 	return strings.Join(texts, ", ")
 }
 
-// readBounded reads a regular file that may be at most max bytes long, and
+// readBounded reads a regular file that may be at most maxFile bytes long, and
 // does not wait for a FIFO that took a file's place.
-func readBounded(path string, max int64) ([]byte, error) {
+func readBounded(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, cause(err)
@@ -291,12 +291,12 @@ func readBounded(path string, max int64) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("it is not a regular file")
 	}
-	data, err := io.ReadAll(io.LimitReader(f, max+1))
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, cause(err)
 	}
-	if int64(len(data)) > max {
-		return nil, fmt.Errorf("it is longer than %d bytes", max)
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("it is longer than %d bytes", maxFile)
 	}
 	return data, nil
 }
