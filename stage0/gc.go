@@ -135,19 +135,29 @@ func (g *collector) discard(p *pod.Pod) error {
 }
 
 func (g *collector) expire(p *pod.Pod, after time.Duration) error {
-	since, err := p.Changed()
-	if err != nil || time.Since(since) < after {
+	young, err := younger(p, after)
+	if err != nil || young {
 		return err
 	}
 	return g.discard(p)
 }
 
-func (g *collector) sweep(p *pod.Pod, grace time.Duration) error {
+// younger reports whether a pod was moved less than some time ago. A time in
+// the future tells nothing: the clock was set back since.
+func younger(p *pod.Pod, limit time.Duration) (bool, error) {
+	if limit <= 0 {
+		return false, nil
+	}
 	since, err := p.Changed()
+	return err == nil && time.Since(since).Abs() < limit, err
+}
+
+func (g *collector) sweep(p *pod.Pod, grace time.Duration) error {
+	young, err := younger(p, grace)
 	if err != nil {
 		return err
 	}
-	if time.Since(since) < grace {
+	if young {
 		g.report(GCEvent{UUID: p.UUID, Did: GCKept})
 		return nil
 	}
