@@ -35,10 +35,6 @@ const (
 // of the pod directory that holds the lock.
 const LockFDEnv = "RKT_LOCK_FD"
 
-// TimerSlackEnv names the environment variable that tells stage1 the timer
-// slack, in nanoseconds, that apps are to have (prctl(2), PR_SET_TIMERSLACK).
-const TimerSlackEnv = "RKT_TIMER_SLACK"
-
 // maxManifest bounds what is read as a manifest or a status.
 const maxManifest = 4 << 20
 

@@ -6,14 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
 
 	"github.com/rkt/rkt/image/reference"
 	"github.com/rkt/rkt/internal/atomicfile"
@@ -212,22 +210,11 @@ func become(c Config, p *pod.Pod, m *pod.Manifest) error {
 	return errors.Join(fmt.Errorf("start stage1 %q: %w", m.Stage1.Path, err), os.Chdir("/"))
 }
 
-// timerSlack is what our own programs run with, in nanoseconds: Go's scheduler
-// looks around every 20 microseconds for the first milliseconds of a program's
-// life, which takes a fifth of the processor time of starting a pod.
-const timerSlack = 10_000_000
-
 // stage1Env is the environment of stage1: the caller's, and what the contract
-// adds. It also sets the timer slack of the calling thread, which exec keeps.
+// adds. One thread of Go code at a time is enough for stage1, and costs less.
 func stage1Env(lock int) []string {
-	runtime.LockOSThread()
-	env := without(os.Environ(), pod.LockFDEnv, pod.TimerSlackEnv, "GOMAXPROCS")
-	env = append(env, pod.LockFDEnv+"="+strconv.Itoa(lock), "GOMAXPROCS=1")
-	slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
-	if err != nil || unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0) != nil {
-		return env
-	}
-	return append(env, pod.TimerSlackEnv+"="+strconv.Itoa(slack))
+	env := without(os.Environ(), pod.LockFDEnv, "GOMAXPROCS")
+	return append(env, pod.LockFDEnv+"="+strconv.Itoa(lock), "GOMAXPROCS=1")
 }
 
 // without gives the variables that are not named.

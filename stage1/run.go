@@ -141,15 +141,7 @@ func readPod(uuid string) (*pod.Manifest, *plan.Pod, error) {
 	}
 	_, err = unix.IoctlGetTermios(0, unix.TCGETS)
 	p, err := plan.Make(m, configs, dir, filepath.Join(control.RunDir, uuid), groups, err == nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	if slack := os.Getenv(pod.TimerSlackEnv); slack != "" {
-		if p.TimerSlack, err = strconv.ParseUint(slack, 10, 64); err != nil {
-			return nil, nil, fmt.Errorf("%s=%q is not a number", pod.TimerSlackEnv, slack)
-		}
-	}
-	return m, p, nil
+	return m, p, err
 }
 
 func readConfig(app string) (*plan.Config, error) {

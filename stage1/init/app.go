@@ -26,7 +26,6 @@ type app struct {
 	filter  []byte // compiled system call filter, or nil
 
 	alone        bool         // the only app of the pod
-	timerSlack   uint64       // in nanoseconds, 0: unchanged
 	overlay      *linux.Mount // its root, until it is attached
 	mnt          int          // its mount namespace
 	pts          int          // the root of its devpts
@@ -73,9 +72,6 @@ func (a *app) script(args, env []string, stdio [3]int, tty bool) *linux.Script {
 	p := &a.plan.Process
 	s := linux.NewScript(0)
 	a.joinCgroups(s)
-	if a.timerSlack != 0 {
-		s.Call("set timer slack", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, uintptr(a.timerSlack), 0, 0, 0)
-	}
 	s.Call("start session", unix.SYS_SETSID)
 	s.Call("enter mount namespace", unix.SYS_SETNS, uintptr(a.mnt), unix.CLONE_NEWNS)
 	a.enterCgroupNamespace(s)

@@ -49,7 +49,7 @@ func newSupervisor(p *plan.Pod, signals, children chan os.Signal) (*supervisor, 
 		if err != nil {
 			return nil, fmt.Errorf("app %q: %w", p.Apps[i].Name, err)
 		}
-		a.alone, a.timerSlack = len(p.Apps) == 1, p.TimerSlack
+		a.alone = len(p.Apps) == 1
 		s.apps = append(s.apps, a)
 	}
 	if err := leaveHost(p); err != nil {

@@ -22,15 +22,13 @@ import (
 
 // Pod is what init is told. It travels as JSON over a pipe.
 type Pod struct {
-	UUID     string `json:"uuid"`
-	Hostname string `json:"hostname"`
-	Loopback bool   `json:"loopback,omitempty"` // bring up lo of an own network namespace
-	Base     string `json:"base"`               // an empty directory of the host, to build init's root on
-	Terminal bool   `json:"terminal,omitempty"`
-	// TimerSlack is what apps start with, in nanoseconds; 0: what we have.
-	TimerSlack uint64             `json:"timerSlack,omitempty"`
-	Cgroups    []cgroup.Hierarchy `json:"cgroups"`
-	Apps       []App              `json:"apps"`
+	UUID     string             `json:"uuid"`
+	Hostname string             `json:"hostname"`
+	Loopback bool               `json:"loopback,omitempty"` // bring up lo of an own network namespace
+	Base     string             `json:"base"`               // an empty directory of the host, to build init's root on
+	Terminal bool               `json:"terminal,omitempty"`
+	Cgroups  []cgroup.Hierarchy `json:"cgroups"`
+	Apps     []App              `json:"apps"`
 }
 
 // App is one app: its root, what is mounted on it, and its process.
