@@ -221,17 +221,19 @@ func killAt(program string, step int, point, dir string) error {
 		}
 		err = errors.Join(err, info.Err)
 	}
-	if err == nil {
-		err = acts["gc"](c)
-	}
-	if err == nil {
-		err = onlyExpected(dir)
-	}
-	if err == nil {
-		err = acts["prepare"](c)
-	}
-	if err == nil {
-		err = acts["gc"](c)
+	// A collection in this process would find locks in the children that other
+	// goroutines are about to start: fork copies descriptors.
+	for _, act := range []string{"gc", "", "prepare", "gc", ""} {
+		switch {
+		case err != nil:
+			return err
+		case act == "":
+			err = onlyExpected(dir)
+		default:
+			if out, failed := helper(program, act, dir).CombinedOutput(); failed != nil {
+				err = fmt.Errorf("%s afterwards: %w\n%s", act, failed, out)
+			}
+		}
 	}
 	return err
 }
