@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -31,13 +32,16 @@ func TestTrust(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"cosign key fingerprint is: sha256:", "openpgp key fingerprint is: 1A52 ACA5", `"Sub <sub@example.org>"`, "Signing subkey fingerprint: ",
+		"cosign key fingerprint is: sha256:", `"Sub <sub@example.org>"`, "Signing subkey fingerprint: ",
 		`to vouch for: "reg.example/team" and everything below it`, filepath.Join(config, "trust.d", "keys", "cosign-"),
 		`match "reg.example/team/**", keys: any of 2`, filepath.Join(config, "trust.d", "50-trust-995-reg.example+team.json") + "#1",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("output has no %q:\n%s", want, out)
 		}
+	}
+	if !regexp.MustCompile(`openpgp key fingerprint is: ([0-9A-F]{4} ){5}( [0-9A-F]{4}){5}\n`).MatchString(out) {
+		t.Errorf("the OpenPGP fingerprint is not printed as gpg does:\n%s", out)
 	}
 	if !strings.Contains(notes, "-a docker-reference=REPOSITORY") || strings.Contains(notes, "warning") {
 		t.Errorf("notes:\n%s", notes)

@@ -151,7 +151,7 @@ func (j *judge) checkArchive(item Evidence) *failure {
 		return garbled("nothing was kept of the archive that its detached signature is for; fetch the archive again")
 	}
 	if item.Subject != j.subject.Manifest && (j.subject.Index == "" || item.Subject != j.subject.Index) {
-		return fail(stageDigest, "its detached signature is of the archive of another image, %s, not of this one, %s", clip(string(item.Subject)), j.subject.Manifest)
+		return fail(stageDigest, "its detached signature is of the archive of another image, %q, not of this one, %s", clip(string(item.Subject)), j.subject.Manifest)
 	}
 	if item.Subject != j.subject.Manifest {
 		if err := j.indexLists(); err != nil {

@@ -149,14 +149,14 @@ func (j *judge) checkSimple(key Key, data []byte, kind string) *failure {
 // checkDigest: the signature must be of the manifest that would run, or of the
 // index that it was chosen from.
 func (j *judge) checkDigest(key Key, signed digest.Digest) *failure {
-	if signed == "" {
-		return garbled("what key %s signed names no image digest", key.Fingerprint)
+	if digestBytes(signed) == nil {
+		return garbled("what key %s signed names the image by %q, which is not a sha256 digest", key.Fingerprint, clip(string(signed)))
 	}
 	if signed == j.subject.Manifest {
 		return nil
 	}
 	if j.subject.Index == "" || signed != j.subject.Index {
-		return fail(stageDigest, "its signature by key %s is of another image, %s, not of this one, %s", key.Fingerprint, clip(string(signed)), j.subject.Manifest)
+		return fail(stageDigest, "its signature by key %s is of another image, %s, not of this one, %s", key.Fingerprint, signed, j.subject.Manifest)
 	}
 	if err := j.indexLists(); err != nil {
 		return fail(stageDigest, "its signature by key %s is of the image index %s, and %w", key.Fingerprint, signed, err)

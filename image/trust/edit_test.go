@@ -171,16 +171,19 @@ func TestEditRefuses(t *testing.T) {
 func TestEditorsTakeTurns(t *testing.T) {
 	config := t.TempDir()
 	names := []string{"cosign-default.pub", "cosign-pss.pub", "cosign-rsa2048.pub", "openpgp-rsa.asc", "openpgp-ed.asc", "openpgp-sub.asc"}
+	keys, files := make([]Key, len(names)), make([][]byte, len(names))
+	for i, name := range names {
+		keys[i], files[i] = goldenKey(t, name)
+	}
 	var all sync.WaitGroup
-	for _, name := range names {
-		key, data := goldenKey(t, name)
+	for i := range names {
 		all.Go(func() {
 			e, err := Edit(config)
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			if _, err := e.Add("reg.example/**", key, data); err != nil {
+			if _, err := e.Add("reg.example/**", keys[i], files[i]); err != nil {
 				t.Error(err)
 			}
 			if err := e.Close(); err != nil {

@@ -3,6 +3,7 @@ package trust
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -137,6 +138,9 @@ func (e Evidence) check() error {
 		}
 	default:
 		return fmt.Errorf("format %q is unknown", e.Format)
+	}
+	if strings.Trim(e.Key, "0123456789abcdefABCDEFsh:") != "" {
+		return fmt.Errorf("its key %q is not a fingerprint", clip(e.Key))
 	}
 	if size := e.size(); size > MaxItem {
 		return fmt.Errorf("it has %d bytes, more than %d", size, MaxItem)

@@ -63,11 +63,12 @@ func TestEvidenceLimits(t *testing.T) {
 		"":    "it ends before",
 		"{}":  "of kind \"\"",
 		"[1]": "must not be one",
-		`{"rktKind":"evidence","rktVersion":"v1","items":[{"format":"x"}]}`:                           `format "x" is unknown`,
-		`{"rktKind":"evidence","rktVersion":"v2","items":[]}`:                                         "fetch the image again",
-		`{"rktKind":"evidence","rktVersion":"v1","items":[{"format":"sigstore-bundle","extra":1}]}`:   `field "items[0].extra" is unknown`,
-		`{"rktKind":"evidence","rktVersion":"v1","items":[{"format":"cosign-simple","payload":"*"}]}`: "base64",
-		strings.Repeat(" ", MaxEvidence+1):                                                            "more than",
+		`{"rktKind":"evidence","rktVersion":"v1","items":[{"format":"x"}]}`:                                `format "x" is unknown`,
+		`{"rktKind":"evidence","rktVersion":"v1","items":[{"format":"sigstore-bundle","key":"a\u001b["}]}`: "is not a fingerprint",
+		`{"rktKind":"evidence","rktVersion":"v2","items":[]}`:                                              "fetch the image again",
+		`{"rktKind":"evidence","rktVersion":"v1","items":[{"format":"sigstore-bundle","extra":1}]}`:        `field "items[0].extra" is unknown`,
+		`{"rktKind":"evidence","rktVersion":"v1","items":[{"format":"cosign-simple","payload":"*"}]}`:      "base64",
+		strings.Repeat(" ", MaxEvidence+1):                                                                 "more than",
 	} {
 		if got, err := Unmarshal([]byte(text)); err == nil || !strings.Contains(err.Error(), reason) {
 			t.Errorf("%.80s: %+v, %v, want an error with %q", text, got, err, reason)

@@ -182,6 +182,8 @@ func goldenCases() []goldenCase {
 	refused("cosign2-default", "cosign-default.pub", localRule, localName, "is for repository")
 	ok("cosign2-tagged", "cosign-default.pub", teamRule, teamImage)
 	refused("cosign2-tagged", "cosign-default.pub", teamRule, "127.0.0.1:5000/team/app:2", `is for tag "1", not for "2"`)
+	ok("cosign2-pushed", "cosign-default.pub", teamRule, teamImage)
+	ok("cosign3-pushed", "cosign-default.pub", teamRule, teamImage)
 	ok("cosign3-named", "cosign-default.pub", teamRule, teamImage)
 	ok("cosign3-named", "cosign-default.pub", teamRule, "127.0.0.1:5000/team/app:anything")
 	ok("cosign3-tagged", "cosign-default.pub", teamRule, teamImage)

@@ -90,6 +90,19 @@ for key in default secp384r1 secp521r1 rsa2048 ed25519; do
 	sign3 $key cosign3-$key $repo@$digest
 	cosign3 sign-blob -y --key $key.key --signing-config config.json --bundle "$out/blob-$key.bundle" archive.tar
 done
+# Both forms pushed, and read back from where the registry keeps them.
+fetch() { # URL-PATH
+	curl -sf -H 'Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json' \
+		"http://127.0.0.1:5000/v2/team/app/$1"
+}
+cosign2 sign -y --key default.key --tlog-upload=false --allow-http-registry $repo@$digest
+fetch manifests/sha256-${digest#sha256:}.sig >pushed.json
+fetch blobs/$(jq -r '.layers[0].digest' pushed.json) >"$out/cosign2-pushed.payload"
+jq -j '.layers[0].annotations["dev.cosignproject.cosign/signature"]' pushed.json >"$out/cosign2-pushed.sig"
+cosign3 sign -y --key default.key --signing-config config.json --allow-http-registry -a docker-reference=$repo $repo@$digest
+fetch manifests/sha256-${digest#sha256:} >referrers.json
+fetch manifests/$(jq -r '.manifests[0].digest' referrers.json) >pushed.json
+fetch blobs/$(jq -r '.layers[0].digest' pushed.json) >"$out/cosign3-pushed.bundle"
 # A signature by RSA-PSS, as key servers of clouds make them.
 openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out pss.pem 2>openssl.log
 openssl pkey -in pss.pem -pubout -out "$out/cosign-pss.pub"
