@@ -200,7 +200,7 @@ func become(c Config, p *pod.Pod, m *pod.Manifest) error {
 	if err := os.Chdir(p.Dir()); err != nil {
 		return err
 	}
-	env := stage1Env(fd)
+	env := append(without(os.Environ(), pod.LockFDEnv), pod.LockFDEnv+"="+strconv.Itoa(fd))
 	argv := []string{"stage1", "run"}
 	if c.Debug {
 		argv = append(argv, "--debug")
@@ -208,13 +208,6 @@ func become(c Config, p *pod.Pod, m *pod.Manifest) error {
 	failpoint.Hit("stage0.exec")
 	err = syscall.Exec(m.Stage1.Path, append(argv, p.UUID), env)
 	return errors.Join(fmt.Errorf("start stage1 %q: %w", m.Stage1.Path, err), os.Chdir("/"))
-}
-
-// stage1Env is the environment of stage1: the caller's, and what the contract
-// adds. One thread of Go code at a time is enough for stage1, and costs less.
-func stage1Env(lock int) []string {
-	env := without(os.Environ(), pod.LockFDEnv, "GOMAXPROCS")
-	return append(env, pod.LockFDEnv+"="+strconv.Itoa(lock), "GOMAXPROCS=1")
 }
 
 // without gives the variables that are not named.

@@ -45,13 +45,6 @@ func run(args []string) (err error) {
 	if err := flags.Parse(args); err != nil || flags.NArg() != 1 {
 		return errors.New("usage: stage1 run [--debug] UUID")
 	}
-	// init is told to die with the thread that made it (PR_SET_PDEATHSIG), so
-	// that thread must live as long as we do.
-	runtime.LockOSThread()
-	// From here on a signal waits until init can take it.
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, control.Forwarded...)
-
 	lock, err := lockFD()
 	if err != nil {
 		return err
@@ -64,6 +57,10 @@ func run(args []string) (err error) {
 		text, _ := json.MarshalIndent(p, "", "  ")
 		fmt.Fprintf(os.Stderr, "plan of pod %s: %s\n", p.UUID, text)
 	}
+	// From here on there is something to give back, so a signal waits until
+	// init can take it.
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, control.Forwarded...)
 	s := &sandbox{runDir: p.Base, cgroups: p.Cgroups}
 	for i := range p.Apps {
 		s.apps = append(s.apps, p.Apps[i].Name)
@@ -217,6 +214,9 @@ func startInit(m *pod.Manifest, p *plan.Pod, lock, socket int) (pid, pidfd int, 
 	defer unix.Close(pipe[0])
 	s, err := initScript(p, place, program.FD(), [3]int{lock, socket, pipe[0]})
 	if err == nil {
+		// init is told to die with the thread that made it, PR_SET_PDEATHSIG,
+		// so that thread must live as long as we do.
+		runtime.LockOSThread()
 		pid, pidfd, err = s.Start()
 	}
 	if err != nil {
