@@ -30,6 +30,15 @@ func (p *Pod) Mkdir(name string, perm os.FileMode) error {
 	return nil
 }
 
+// Link makes a file of the same file system a file of the pod too. Neither may
+// be written again.
+func (p *Pod) Link(file, name string) error {
+	if err := unix.Linkat(unix.AT_FDCWD, file, p.fd(), name, 0); err != nil {
+		return p.pathError("link", name, err)
+	}
+	return nil
+}
+
 // Create writes a new file into the pod.
 func (p *Pod) Create(name string, data []byte) (err error) {
 	fd, err := unix.Openat(p.fd(), name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o640)

@@ -11,6 +11,7 @@ import (
 	"github.com/rkt/rkt/internal/atomicfile"
 	"github.com/rkt/rkt/internal/flock"
 	"github.com/rkt/rkt/internal/seccomp"
+	"github.com/rkt/rkt/pod"
 )
 
 // filter is a seccomp profile in the two forms that a pod gets: linux.seccomp
@@ -18,9 +19,12 @@ import (
 type filter struct {
 	profile json.RawMessage
 	program []byte
+	file    string // has the program, "" if none does
 }
 
 const (
+	programSuffix = ".bpf"
+
 	instruction = 8                  // bytes of a struct sock_filter
 	maxProgram  = 4096 * instruction // BPF_MAXINSNS
 	maxProfile  = 1 << 20
@@ -57,7 +61,7 @@ func makeFilter(caps []string) (filter, error) {
 }
 
 func readFilter(base string) (filter, error) {
-	program, err := readLimited(base+".bpf", maxProgram)
+	program, err := readLimited(base+programSuffix, maxProgram)
 	if err != nil {
 		return filter{}, err
 	}
@@ -89,7 +93,7 @@ func writeFilter(base string, f filter) error {
 	if err := atomicfile.Write(base+".json", f.profile, 0o640); err != nil {
 		return err
 	}
-	return atomicfile.Write(base+".bpf", f.program, 0o640)
+	return atomicfile.Write(base+programSuffix, f.program, 0o640)
 }
 
 // sweepCache locks a directory of the cache against other writers, and removes

@@ -71,7 +71,7 @@ type builder struct {
 
 	manifest pod.Manifest
 	configs  []*config
-	programs [][]byte // compiled seccomp filters, nil where there is none
+	filters  []filter
 }
 
 func (b *builder) plan() error {
@@ -139,7 +139,7 @@ func (b *builder) app(app App, img *image) error {
 	name, group, _ := strings.Cut(user, ":")
 	p.user = specUser(name, group, app.Groups)
 	b.configs = append(b.configs, newConfig(p))
-	b.programs = append(b.programs, f.program)
+	b.filters = append(b.filters, f)
 	b.manifest.Apps = append(b.manifest.Apps, pod.App{
 		Name: app.Name, Image: img.record, Lower: img.lower,
 		User: user, SupplementaryGroups: app.Groups,
@@ -223,10 +223,7 @@ func (b *builder) fillApp(p *pod.Pod, dir string, i int) error {
 	if err := p.Create(dir+pod.ConfigFile, text); err != nil {
 		return err
 	}
-	if b.programs[i] == nil {
-		return nil
-	}
-	return p.Create(dir+pod.FilterFile, b.programs[i])
+	return b.filters[i].put(p, dir+pod.FilterFile)
 }
 
 // likeRoot gives the writable layer the owner and the mode of the image's root
