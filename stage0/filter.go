@@ -37,6 +37,7 @@ func defaultFilter(dir string) (filter, error) {
 	caps := defaultCaps()
 	base := filepath.Join(cacheDir(dir), seccomp.Key(caps))
 	if f, err := readFilter(base); err == nil {
+		f.file = base + programSuffix
 		return f, nil
 	}
 	f, err := makeFilter(caps)
@@ -44,8 +45,22 @@ func defaultFilter(dir string) (filter, error) {
 		return filter{}, err
 	}
 	// A cache that cannot be written makes the next start slower, no more.
-	_ = writeFilter(base, f)
+	if writeFilter(base, f) == nil {
+		f.file = base + programSuffix
+	}
 	return f, nil
+}
+
+// put gives a pod its filter: a link to the cached file, where that is
+// possible. The file is never written again, only replaced.
+func (f filter) put(p *pod.Pod, name string) error {
+	if f.program == nil {
+		return nil
+	}
+	if f.file != "" && p.Link(f.file, name) == nil {
+		return nil
+	}
+	return p.Create(name, f.program)
 }
 
 func makeFilter(caps []string) (filter, error) {
