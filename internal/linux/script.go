@@ -231,7 +231,7 @@ func reap(pid int) {
 
 // cloneArgs is struct clone_args of clone3(2).
 type cloneArgs struct {
-	flags, pidfd, childTid, parentTid, exitSignal, stack, stackSize, tls, setTid, setTidSize, cgroup uint64
+	flags, pidfd, _, _, exitSignal, _, _, _, _, _, cgroup uint64
 }
 
 //go:linkname runtimeBeforeFork syscall.runtime_BeforeFork

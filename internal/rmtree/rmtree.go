@@ -24,11 +24,11 @@ const maxDepth = 32
 // The parts of path before the last one are trusted.
 func Remove(path string) error {
 	err := unix.Unlink(path)
-	if err == nil || err == unix.ENOENT {
+	if err == nil || errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	top, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err == unix.ENOENT {
+	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	if err != nil {
@@ -44,7 +44,7 @@ func Remove(path string) error {
 	if err != nil {
 		return fmt.Errorf("remove %q: %w", path, err)
 	}
-	if err := unix.Rmdir(path); err != nil && err != unix.ENOENT {
+	if err := unix.Rmdir(path); err != nil && !errors.Is(err, unix.ENOENT) {
 		return &os.PathError{Op: "remove", Path: path, Err: err}
 	}
 	return nil
@@ -93,10 +93,10 @@ func (r *remover) empty(dir, depth int) error {
 // remove deletes one entry of a directory.
 func (r *remover) remove(dir int, name string, depth int) error {
 	err := unlink(dir, name, 0)
-	if err == nil || err == unix.ENOENT {
+	if err == nil || errors.Is(err, unix.ENOENT) {
 		return nil
 	}
-	if err != unix.EISDIR {
+	if !errors.Is(err, unix.EISDIR) {
 		return describe(err)
 	}
 	if depth >= maxDepth {
@@ -114,7 +114,7 @@ func (r *remover) remove(dir int, name string, depth int) error {
 	if err != nil {
 		return err
 	}
-	if err := unlink(dir, name, unix.AT_REMOVEDIR); err != nil && err != unix.ENOENT {
+	if err := unlink(dir, name, unix.AT_REMOVEDIR); err != nil && !errors.Is(err, unix.ENOENT) {
 		return describe(err)
 	}
 	return nil

@@ -16,7 +16,7 @@ import (
 // show the cgroup namespace of whoever mounts them, so that they are mounted
 // by the app's first process, once it is in its cgroup and has made the
 // namespace: see joinCgroups. For version 1 this makes the directories.
-func (a *app) mountCgroups(root *linux.Root, target int, m *plan.Mount) error {
+func (a *app) mountCgroups(target int, m *plan.Mount) error {
 	a.cgroupFlags = uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
 	if m.Attr&unix.MOUNT_ATTR_RDONLY != 0 {
 		a.cgroupFlags |= unix.MS_RDONLY

@@ -100,7 +100,7 @@ func (a *app) mount(root *linux.Root, m *plan.Mount) error {
 	}
 	defer unix.Close(target)
 	if m.Type == "cgroup" {
-		return a.mountCgroups(root, target, m)
+		return a.mountCgroups(target, m)
 	}
 	mnt, err := linux.NewMount(m.Type, m.Source, m.Options, m.Attr)
 	if err != nil {

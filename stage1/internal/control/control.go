@@ -87,7 +87,7 @@ func Send(fd int, msg any, fds ...int) error {
 	}
 	for {
 		err = unix.Sendmsg(fd, data, oob, nil, unix.MSG_NOSIGNAL)
-		if err != unix.EINTR {
+		if !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}
@@ -104,7 +104,7 @@ func Receive(fd int, msg any) ([]int, error) {
 	)
 	for {
 		n, oobn, flags, _, err = unix.Recvmsg(fd, buf, oob, unix.MSG_CMSG_CLOEXEC)
-		if err != unix.EINTR {
+		if !errors.Is(err, unix.EINTR) {
 			break
 		}
 	}
