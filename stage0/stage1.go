@@ -129,7 +129,7 @@ const killSlack = 10 * time.Second
 
 func stop(ctx context.Context, p *pod.Pod, force bool, timeout time.Duration) error {
 	args := []string{"stop"}
-	if force || timeout <= 0 {
+	if force = force || timeout <= 0; force {
 		args, timeout = append(args, "--force"), 0
 	} else {
 		args = append(args, "--timeout="+strconv.Itoa(int((timeout+time.Second-1)/time.Second)))
@@ -147,7 +147,23 @@ func stop(ctx context.Context, p *pod.Pod, force bool, timeout time.Duration) er
 	if err := p.Wait(ctx); err != nil {
 		return fmt.Errorf("stop pod %s: it has not ended: %w; use 'rkt stop --force'", p.UUID, err)
 	}
+	if force {
+		return releaseStopped(ctx, p)
+	}
 	return nil
+}
+
+// releaseStopped takes away at once what a pod may have left whose stage1 was
+// killed.
+func releaseStopped(ctx context.Context, p *pod.Pod) error {
+	err := p.TryLock()
+	if errors.Is(err, pod.ErrInUse) || errors.Is(err, pod.ErrNotFound) {
+		return nil // a collector is at it
+	}
+	if err != nil {
+		return err
+	}
+	return release(ctx, p)
 }
 
 // runStage1 runs an entrypoint of the pod's stage1 and waits for it.
