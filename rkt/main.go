@@ -56,12 +56,12 @@ func run(args []string) int {
 func newRoot() *cobra.Command {
 	g := &globals{}
 	root := &cobra.Command{
-		Use:                "rkt",
-		Short:              "rkt runs pods of OCI images as ordinary processes",
-		SilenceErrors:      true,
-		SilenceUsage:       true,
-		CompletionOptions:  cobra.CompletionOptions{HiddenDefaultCmd: true},
-		FParseErrWhitelist: cobra.FParseErrWhitelist{},
+		Use:               "rkt",
+		Short:             "rkt runs pods of OCI images as ordinary processes",
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Args:              cobra.ArbitraryArgs, // unknown commands are ours to name
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return fmt.Errorf("command %q is unknown, see 'rkt help'", args[0])

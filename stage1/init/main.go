@@ -14,6 +14,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -58,7 +59,8 @@ func run() (int, error) {
 	unix.Umask(0)
 	s, err := newSupervisor(p, signals, children)
 	if err != nil {
-		return failure, fmt.Errorf("set up pod %s: %w", p.UUID, err)
+		err = fmt.Errorf("set up pod %s: %w", p.UUID, err)
+		return failure, errors.Join(err, failAll(p, err))
 	}
 	return s.run()
 }

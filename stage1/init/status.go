@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/rkt/rkt/pod"
 	"github.com/rkt/rkt/stage1/internal/control"
+	"github.com/rkt/rkt/stage1/internal/plan"
 )
 
 // saveStatus replaces the app's status file. It is not synced: after a power
@@ -29,6 +31,19 @@ func (a *app) saveStatus() error {
 	}
 	if err != nil {
 		return fmt.Errorf("save status of app %q: %w", a.plan.Name, err)
+	}
+	return nil
+}
+
+// failAll notes for every app why none of them was started.
+func failAll(p *plan.Pod, why error) error {
+	now, code := time.Now(), failure
+	status := pod.AppStatus{State: pod.AppExited, Finished: &now, ExitCode: &code, Error: why.Error()}
+	for i := range p.Apps {
+		a := &app{plan: &p.Apps[i], status: status}
+		if err := a.saveStatus(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
