@@ -123,6 +123,6 @@ func (ps Pods) look(uuid string, seen Place) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	defer p.Close()
+	defer func() { _ = p.Close() }()
 	return p.Info()
 }

@@ -130,7 +130,7 @@ func (l *Log) Next() ([]byte, error) {
 	for {
 		if l.line != nil {
 			line, err := l.read()
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				return line, err
 			}
 		}
@@ -155,11 +155,10 @@ func (l *Log) read() ([]byte, error) {
 		if len(l.pending) > maxLogLine {
 			return nil, fmt.Errorf("read log %q: a line is longer than %d bytes", l.name, maxLogLine)
 		}
-		switch err {
-		case nil:
+		if err == nil {
 			return l.pending[:len(l.pending)-1], nil
-		case bufio.ErrBufferFull:
-		default:
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
 			return nil, err
 		}
 	}

@@ -143,7 +143,7 @@ func (p *Pod) TryLock() error {
 		if err := p.lock.Unlock(); err != nil {
 			return fmt.Errorf("lock pod %s: %w", p.UUID, err)
 		}
-		time.Sleep(lockPause)
+		time.Sleep(lockPause) //nolint:forbidigo // the kernel has no event for a share that is given back
 	}
 	p.held = true
 	if err := p.locate(); err != nil {
@@ -205,7 +205,7 @@ func (p *Pod) sync() error {
 // known to be garbage. A pod that has run must have been released by its
 // stage1 before.
 func (p *Pod) Remove() error {
-	defer p.Close()
+	defer func() { _ = p.Close() }()
 	steps := []Place{InGarbage}
 	switch p.place {
 	case InRun:

@@ -101,7 +101,7 @@ func (g *collector) one(place pod.Place, uuid string, act func(*pod.Pod) error) 
 	if err != nil {
 		return err
 	}
-	defer p.Close()
+	defer func() { _ = p.Close() }()
 	if err := p.TryLock(); err != nil {
 		return err
 	}
@@ -200,7 +200,7 @@ func Remove(ctx context.Context, c Config, uuid string) (whole string, err error
 	if err != nil {
 		return "", err
 	}
-	defer p.Close()
+	defer func() { _ = p.Close() }()
 	err = p.TryLock()
 	switch {
 	case errors.Is(err, pod.ErrNotFound):

@@ -240,7 +240,7 @@ func ReadEnvFile(name string) ([]string, error) {
 		if line == "" || line[0] == '#' || line[0] == ';' {
 			continue
 		}
-		key, _, err := splitEnv(line)
+		key, err := variableName(line)
 		if err != nil {
 			return nil, fmt.Errorf("file %q, line %d: %w", name, n, err)
 		}
@@ -274,16 +274,16 @@ func readLimited(name string, limit int64) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// splitEnv takes NAME=VALUE apart.
-func splitEnv(s string) (name, value string, err error) {
+// variableName checks NAME=VALUE and gives NAME.
+func variableName(s string) (string, error) {
 	name, value, found := strings.Cut(s, "=")
 	switch {
 	case !found || name == "":
-		return "", "", fmt.Errorf("environment variable %s must be NAME=VALUE", strconv.Quote(shorten(s)))
+		return "", fmt.Errorf("environment variable %s must be NAME=VALUE", strconv.Quote(shorten(s)))
 	case strings.ContainsAny(name, "\x00\n") || strings.Contains(value, "\x00"):
-		return "", "", fmt.Errorf("environment variable %s has a NUL byte, or a line break in its name", strconv.Quote(shorten(name)))
+		return "", fmt.Errorf("environment variable %s has a NUL byte, or a line break in its name", strconv.Quote(shorten(name)))
 	}
-	return name, value, nil
+	return name, nil
 }
 
 func shorten(s string) string {

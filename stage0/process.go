@@ -54,7 +54,7 @@ type environment struct {
 
 func (e *environment) set(vars []string) error {
 	for _, v := range vars {
-		name, _, err := splitEnv(v)
+		name, err := variableName(v)
 		if err != nil {
 			return err
 		}
@@ -107,7 +107,7 @@ func withTerm(env []string, term string) []string {
 			return env
 		}
 	}
-	if _, _, err := splitEnv("TERM=" + term); err != nil || term == "" {
+	if _, err := variableName("TERM=" + term); err != nil || term == "" {
 		term = "xterm"
 	}
 	return append(env, "TERM="+term)

@@ -53,7 +53,7 @@ func RunPrepared(c Config, uuid string, o PreparedOptions) error {
 	if err != nil {
 		return err
 	}
-	defer p.Close()
+	defer func() { _ = p.Close() }()
 	m, err := lockPrepared(p)
 	if err != nil {
 		return err

@@ -12,8 +12,6 @@
 package stage0
 
 import (
-	"fmt"
-
 	"github.com/rkt/rkt/internal/insecure"
 	"github.com/rkt/rkt/pod"
 )
@@ -38,15 +36,3 @@ func Find(c Config, uuid string) (*pod.Pod, error) { return c.pods().Find(uuid) 
 
 // List looks at all pods.
 func List(c Config) ([]pod.Info, error) { return c.pods().List() }
-
-// running gives an error unless the pod is running.
-func running(p *pod.Pod) error {
-	phase, err := p.Phase()
-	if err != nil {
-		return err
-	}
-	if phase != pod.Running {
-		return fmt.Errorf("pod %s is not running, it is %s", p.UUID, phase)
-	}
-	return nil
-}

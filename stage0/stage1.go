@@ -50,7 +50,7 @@ func Enter(ctx context.Context, c Config, uuid string, o EnterOptions) error {
 	if err != nil {
 		return err
 	}
-	defer p.Close()
+	defer func() { _ = p.Close() }()
 	if err := p.WaitStarted(ctx); err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func Stop(ctx context.Context, c Config, uuid string, force bool, timeout time.D
 	if err != nil {
 		return "", err
 	}
-	defer p.Close()
+	defer func() { _ = p.Close() }()
 	phase, err := p.Phase()
 	if err != nil {
 		return p.UUID, err
