@@ -37,7 +37,7 @@ pods are never touched.`,
 				case stage0.GCRemoved:
 					_, _ = fmt.Fprintf(cmd.OutOrStdout(), "Garbage collecting pod %q\n", e.UUID)
 				case stage0.GCFailed:
-					cmd.PrintErrf("%s: %v\n", cmd.CommandPath(), e.Err)
+					cmd.PrintErrf("%s: %s\n", cmd.CommandPath(), oneLine(e.Err))
 				}
 			})
 		},

@@ -44,7 +44,7 @@ func newListCmd(g *globals) *cobra.Command {
 			}
 			for _, info := range list {
 				if info.Err != nil {
-					cmd.PrintErrf("%s: %v\n", cmd.CommandPath(), info.Err)
+					cmd.PrintErrf("%s: %s\n", cmd.CommandPath(), oneLine(info.Err))
 				}
 			}
 			return nil

@@ -185,7 +185,7 @@ func eachUUID(cmd *cobra.Command, uuids []string, what string, act func(uuid str
 	for _, uuid := range uuids {
 		if err := act(uuid); err != nil {
 			failed++
-			cmd.PrintErrf("%s: %v\n", cmd.CommandPath(), err)
+			cmd.PrintErrf("%s: %s\n", cmd.CommandPath(), oneLine(err))
 		}
 	}
 	if failed > 0 {
