@@ -27,21 +27,27 @@ type Lock struct {
 // Open opens an existing file or directory, not locked yet. A symbolic link as
 // the last part of path is refused.
 func Open(path string) (*Lock, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, err
-	}
-	return &Lock{file: f}, nil
+	return openFile(path, unix.O_RDONLY, 0)
 }
 
 // Create opens a file, making it with perm when it does not exist, not locked
 // yet.
 func Create(path string, perm os.FileMode) (*Lock, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, perm)
-	if err != nil {
-		return nil, err
+	return openFile(path, unix.O_RDWR|unix.O_CREAT, uint32(perm.Perm()))
+}
+
+// openFile is os.OpenFile without the attempt to poll what cannot be polled, which
+// costs five system calls.
+func openFile(path string, flags int, perm uint32) (*Lock, error) {
+	for {
+		fd, err := unix.Open(path, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, perm)
+		switch {
+		case err == nil:
+			return Of(os.NewFile(uintptr(fd), path)), nil
+		case !errors.Is(err, unix.EINTR):
+			return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		}
 	}
-	return &Lock{file: f}, nil
 }
 
 // Of makes a Lock of a descriptor that is open already, for example one that
