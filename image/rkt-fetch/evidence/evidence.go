@@ -80,20 +80,25 @@ func Collect(ctx context.Context, from Repository, lookaside *Lookaside, subject
 	if ctx.Err() != nil {
 		return Found{}, context.Cause(ctx)
 	}
+	return Join(answers...), nil
+}
+
+// Join puts what was found together, up to what can be kept.
+func Join(parts ...Found) Found {
 	var all Found
 	size := 0
-	for _, answer := range answers {
-		all.Problems = append(all.Problems, answer.Problems...)
-		for _, item := range answer.Items {
+	for _, part := range parts {
+		all.Problems = append(all.Problems, part.Problems...)
+		for _, item := range part.Items {
 			size += len(item.Payload) + len(item.Signature)
 			if len(all.Items) == trust.MaxItems || size > maxAll {
 				all.leaveOut("there are more signatures than the %d, or %d bytes, that are kept", trust.MaxItems, maxAll)
-				return all, nil
+				return all
 			}
 			all.Items = append(all.Items, item)
 		}
 	}
-	return all, nil
+	return all
 }
 
 // cosign reads cosign's classic signatures, layers of an image with the tag

@@ -54,8 +54,9 @@ type Options struct {
 	Config     *config.Config
 	Insecure   insecure.Options
 	Transport  *transport.Transport
-	Credential func(host string) (Credential, error)
-	Note       func(line string) // told of retries
+	// Credentials are those for Hosts; one that is missing is anonymous.
+	Credentials map[string]Credential
+	Note        func(line string) // told of retries
 }
 
 // Source is the repository of one image, at its registry and its mirrors. It is
@@ -75,25 +76,38 @@ type endpoint struct {
 	plain  bool
 }
 
-// New finds out how the registry and its mirrors are to be asked. Only with
-// --insecure-options=http it contacts them, to learn which speaks plain HTTP.
-func New(ctx context.Context, opts Options) (*Source, error) {
-	s := &Source{opts: opts}
-	for _, mirror := range opts.Config.Registry(opts.Ref.Host).Mirrors {
+// Hosts lists the registry of an image and its mirrors, for which credentials
+// may be needed.
+func Hosts(ref reference.Reference, conf *config.Config) []string {
+	var hosts []string
+	for _, ep := range endpoints(ref, conf) {
+		hosts = append(hosts, ep.host)
+	}
+	return hosts
+}
+
+func endpoints(ref reference.Reference, conf *config.Config) []endpoint {
+	var list []endpoint
+	for _, mirror := range conf.Registry(ref.Host).Mirrors {
 		host, prefix, _ := strings.Cut(mirror, "/")
-		path := opts.Ref.Path
+		path := ref.Path
 		if prefix != "" {
 			path = prefix + "/" + path
 		}
-		s.endpoints = append(s.endpoints, endpoint{host: host, path: path})
+		list = append(list, endpoint{host: host, path: path})
 	}
-	s.endpoints = append(s.endpoints, endpoint{host: opts.Ref.Host, path: opts.Ref.Path})
+	return append(list, endpoint{host: ref.Host, path: ref.Path})
+}
+
+// New finds out how the registry and its mirrors are to be asked. Only with
+// --insecure-options=http it contacts them, to learn which speaks plain HTTP.
+func New(ctx context.Context, opts Options) *Source {
+	s := &Source{opts: opts}
+	s.endpoints = endpoints(opts.Ref, opts.Config)
 	var hosts []*regconfig.Host
 	for i := range s.endpoints {
 		ep := &s.endpoints[i]
-		if err := s.prepare(ctx, ep); err != nil {
-			return nil, err
-		}
+		s.prepare(ctx, ep)
 		hosts = append(hosts, ep.settings())
 	}
 	s.client = reg.New(
@@ -105,26 +119,21 @@ func New(ctx context.Context, opts Options) (*Source, error) {
 		reg.WithRetryLimit(1),
 		reg.WithDelay(time.Millisecond, time.Millisecond),
 	)
-	return s, nil
+	return s
 }
 
 // String implements source.Source.
 func (s *Source) String() string { return "registry " + s.opts.Ref.Host }
 
-func (s *Source) prepare(ctx context.Context, ep *endpoint) error {
+func (s *Source) prepare(ctx context.Context, ep *endpoint) {
 	ep.server = ep.host
 	if ep.host == hub {
 		ep.server = hubServer
 	}
-	cred, err := s.opts.Credential(ep.host)
-	if err != nil {
-		return err
-	}
-	ep.cred = cred
+	ep.cred = s.opts.Credentials[ep.host]
 	if s.opts.Insecure.Has(insecure.HTTP) {
 		ep.plain = s.speaksPlain(ctx, ep.server)
 	}
-	return nil
 }
 
 // speaksPlain reports whether a server must be asked by plain HTTP: it answers

@@ -76,7 +76,7 @@ type setup struct {
 	notes    *[]string
 }
 
-func open(t *testing.T, s setup) (*Source, error) {
+func open(t *testing.T, s setup) *Source {
 	t.Helper()
 	ref, err := reference.Parse(s.ref)
 	if err != nil {
@@ -87,7 +87,7 @@ func open(t *testing.T, s setup) (*Source, error) {
 	t.Cleanup(tr.CloseIdleConnections)
 	return New(t.Context(), Options{
 		Ref: ref, Config: conf, Insecure: s.insecure, Transport: tr,
-		Credential: func(host string) (Credential, error) { return s.cred[host], nil },
+		Credentials: s.cred,
 		Note: func(line string) {
 			t.Log(line)
 			if s.notes != nil {
@@ -159,10 +159,8 @@ func TestRealRegistry(t *testing.T) {
 				conf = trustCA(r.Host)
 			}
 			began := time.Now()
-			s, err := open(t, setup{ref: r.Host + "/team/app:v1", conf: conf, insecure: tc.insecure, cred: map[string]Credential{r.Host: tc.cred}})
-			if err == nil {
-				err = fetchAll(t.Context(), s, layer)
-			}
+			s := open(t, setup{ref: r.Host + "/team/app:v1", conf: conf, insecure: tc.insecure, cred: map[string]Credential{r.Host: tc.cred}})
+			err := fetchAll(t.Context(), s, layer)
 			if took := time.Since(began); took > 3*time.Second {
 				t.Errorf("it took %s, what is refused for good must not be tried again", took)
 			}
@@ -198,10 +196,7 @@ func TestDocumentsAreWhatWasAskedFor(t *testing.T) {
 	dir, manifest, _ := layout(t, 100)
 	r := registrytest.Start(t, registrytest.Options{})
 	r.Push(t, dir, "v1", "app:v1")
-	s, err := open(t, setup{ref: r.Host + "/app:v1", insecure: insecure.HTTP})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := open(t, setup{ref: r.Host + "/app:v1", insecure: insecure.HTTP})
 	doc, err := s.Manifest(t.Context(), manifest.Digest.String())
 	if err != nil || doc.Descriptor.Digest != manifest.Digest || doc.Descriptor.MediaType != ocispec.MediaTypeImageManifest {
 		t.Errorf("by digest: %+v, %v", doc.Descriptor, err)
@@ -214,11 +209,8 @@ func TestDocumentsAreWhatWasAskedFor(t *testing.T) {
 
 func TestUnreachableRegistry(t *testing.T) {
 	var notes []string
-	s, err := open(t, setup{ref: "127.0.0.1:1/app:v1", notes: &notes})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = s.Manifest(t.Context(), "v1")
+	s := open(t, setup{ref: "127.0.0.1:1/app:v1", notes: &notes})
+	_, err := s.Manifest(t.Context(), "v1")
 	if err == nil || !strings.Contains(err.Error(), "host 127.0.0.1:1 refuses connections") {
 		t.Errorf("error is %v", err)
 	}
