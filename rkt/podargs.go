@@ -105,7 +105,6 @@ func (o *podFlags) complete(cmd *cobra.Command, args []string) (err error) {
 	}
 	o.options.Pull = stage0.PullPolicy(o.pull)
 	o.options.Term = os.Getenv("TERM")
-	o.options.Progress = os.Stderr
 	return nil
 }
 

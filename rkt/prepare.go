@@ -10,7 +10,6 @@ import (
 
 func newPrepareCmd(g *globals) *cobra.Command {
 	o := &podFlags{}
-	quiet := false
 	cmd := &cobra.Command{
 		Use:   "prepare [flags] IMAGE [app flags] [-- ARGS… [---]] [IMAGE …]",
 		Short: "Prepare a pod to be run later",
@@ -30,9 +29,6 @@ What --insecure-options gives up is recorded in the pod.`,
 			if err != nil {
 				return err
 			}
-			if quiet {
-				o.options.Progress = nil
-			}
 			uuid, err := stage0.Prepare(cmd.Context(), c, o.options)
 			if err != nil {
 				return saidBefore(err)
@@ -44,6 +40,6 @@ What --insecure-options gives up is recorded in the pod.`,
 	cmd.SetUsageFunc(podUsage)
 	f := cmd.Flags()
 	o.add(f)
-	f.BoolVar(&quiet, "quiet", false, "print nothing but the UUID, not even the progress of fetches")
+	f.BoolVar(&o.options.Quiet, "quiet", false, "print nothing but the UUID, not even the progress of fetches")
 	return cmd
 }

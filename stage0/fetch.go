@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 
 	"github.com/rkt/rkt/internal/program"
@@ -22,29 +23,29 @@ func (r *resolver) fetch(ctx context.Context, app App) error {
 	if err != nil {
 		return fmt.Errorf("fetch image %q: %w", app.Image, err)
 	}
+	pull := r.pull
+	if app.Signature != "" { // it may be wanted for an image that the store has without
+		pull = PullUpdate
+	}
 	args := []string{
 		"fetch", "--dir=" + r.c.Dir, "--system-config=" + r.c.SystemConfig, "--local-config=" + r.c.LocalConfig,
-		"--user-config=" + r.c.UserConfig, "--insecure-options=" + r.c.Insecure.String(), "--pull-policy=" + string(r.pull),
+		"--user-config=" + r.c.UserConfig, "--insecure-options=" + r.c.Insecure.String(), "--pull-policy=" + string(pull),
 	}
 	if app.Signature != "" {
 		args = append(args, "--signature="+app.Signature)
 	}
-	var out bytes.Buffer
-	said := &tail{limit: 4096}
-	cmd := exec.CommandContext(ctx, path, append(args, "--", app.Image)...)
-	cmd.Stdout, cmd.Stderr = &out, said
-	if r.progress != nil {
-		cmd.Stderr = r.progress
+	if r.quiet {
+		args = append(args, "--quiet")
 	}
+	var out bytes.Buffer
+	cmd := exec.CommandContext(ctx, path, append(args, "--", app.Image)...)
+	cmd.Stdout, cmd.Stderr = &out, os.Stderr
 	if err := cmd.Run(); err != nil {
 		var code *exec.ExitError
-		switch text := said.String(); {
-		case !errors.As(err, &code) || code.ExitCode() < 0 || r.progress == nil && text == "":
-			return fmt.Errorf("fetch image %q: rkt-fetch: %w", app.Image, err)
-		case r.progress == nil:
-			return errors.New(text)
+		if errors.As(err, &code) && code.ExitCode() > 0 {
+			return ErrSaid
 		}
-		return ErrSaid
+		return fmt.Errorf("fetch image %q: rkt-fetch: %w", app.Image, err)
 	}
 	var result struct {
 		Name string `json:"name"`

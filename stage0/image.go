@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -29,24 +28,23 @@ type image struct {
 
 // resolver finds images in the store and has the missing ones fetched.
 type resolver struct {
-	c      Config
-	store  *store.Store
-	pull   PullPolicy
-	judge  judge
-	names  map[string]string // what an app asks for -> the name that a fetch gave it
-	repair map[string]bool   // what was fetched again because the store's was corrupt
-
-	progress *os.File
+	c     Config
+	store *store.Store
+	pull  PullPolicy
+	quiet bool
+	judge judge
+	names map[string]string // what was fetched, by what the app asks for -> the name that it got
 }
 
 // images gives the image of every app. Until release is called, garbage
 // collection keeps them; when pods refer to them, that keeps them.
 func (r *resolver) images(ctx context.Context, apps []App) (images []image, release func(), err error) {
-	if r.pull == PullUpdate {
-		for _, app := range apps {
-			if err := r.fetch(ctx, app); err != nil {
-				return nil, nil, err
-			}
+	for _, app := range apps {
+		if !r.fetchFirst(app) {
+			continue
+		}
+		if err := r.fetchOnce(ctx, app); err != nil {
+			return nil, nil, err
 		}
 	}
 	for {
@@ -74,29 +72,45 @@ func (r *resolver) images(ctx context.Context, apps []App) (images []image, rele
 		}
 		release()
 		for _, app := range missing {
-			if err := r.fetch(ctx, app); err != nil {
+			if err := r.fetchOnce(ctx, app); err != nil {
 				return nil, nil, err
 			}
 		}
 	}
 }
 
-// fetchable reports whether a fetch may help against an error. It has one try.
+// fetchable reports whether a fetch may help against an error. It has one try;
+// rkt-fetch replaces what is corrupt, and says so.
 func (r *resolver) fetchable(app App, err error) bool {
-	if r.pull == PullNever || isID(app.Image) {
+	if _, done := r.names[app.Image]; done || r.pull == PullNever || isID(app.Image) {
 		return false
 	}
 	var corrupt *store.CorruptError
-	switch {
-	case errors.As(err, &corrupt) && !r.repair[app.Image]:
-		r.repair[app.Image] = true
-		return r.store.RemoveBlob(corrupt.Digest) == nil
-	case errors.Is(err, store.ErrNotFound):
-		_, done := r.names[app.Image]
-		return !done || r.repair[app.Image]
-	default:
+	var refused *refusal
+	return errors.As(err, &corrupt) || errors.Is(err, store.ErrNotFound) || errors.As(err, &refused) && app.Signature != ""
+}
+
+// refusal is the trust policy's answer to an image that must not run.
+type refusal struct{ error }
+
+func (r *refusal) Unwrap() error { return r.error }
+
+// fetchOnce fetches an app's image unless that was done for another app.
+func (r *resolver) fetchOnce(ctx context.Context, app App) error {
+	if _, done := r.names[app.Image]; done {
+		return nil
+	}
+	return r.fetch(ctx, app)
+}
+
+// fetchFirst reports whether an image is to be fetched whatever the store has.
+// A local one may have changed since; whether it has is rkt-fetch's to find out.
+func (r *resolver) fetchFirst(app App) bool {
+	if r.pull == PullNever || isID(app.Image) {
 		return false
 	}
+	ref, err := reference.Parse(app.Image)
+	return err == nil && (r.pull == PullUpdate || ref.IsLocal())
 }
 
 // isID reports whether an image is asked for by its digest, or a part of it.
@@ -224,7 +238,7 @@ func (j *judge) image(s *store.Store, ref reference.Reference, record *pod.Image
 	}
 	d := j.policy.Evaluate(subject, evidence, time.Now())
 	if !d.Trusted {
-		return d.Err
+		return &refusal{d.Err}
 	}
 	record.Verified = !d.Unsigned
 	record.Trust = "accepted unsigned by rule " + d.Rule

@@ -33,9 +33,8 @@ type Options struct {
 	// Interactive gives the only app the caller's terminal, or one like it.
 	Interactive bool
 	Term        string // TERM of the caller, for Interactive
-	// Progress gets what fetches have to say. Without it, only why one failed
-	// is kept, for the error.
-	Progress *os.File
+	// Quiet keeps fetches from showing their progress.
+	Quiet bool
 	// UUIDFile gets the UUID as soon as there is one; "" for none.
 	UUIDFile string
 	// Apps in the order in which they start.

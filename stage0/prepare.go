@@ -43,8 +43,7 @@ func prepare(ctx context.Context, c Config, o Options) (*pod.Pod, *pod.Manifest,
 		return nil, nil, err
 	}
 	r := &resolver{
-		c: c, store: s, pull: o.Pull, progress: o.Progress, judge: judge{c: c},
-		names: map[string]string{}, repair: map[string]bool{},
+		c: c, store: s, pull: o.Pull, quiet: o.Quiet, judge: judge{c: c}, names: map[string]string{},
 	}
 	images, release, err := r.images(ctx, o.Apps)
 	if err != nil {
