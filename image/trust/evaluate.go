@@ -199,12 +199,14 @@ func (j *judge) loadKeys() {
 	}
 }
 
-// fingerprints lists the keys that the rule has and could read.
-func (j *judge) fingerprints() []string {
+// fingerprints lists the keys of a type that the rule has and could read.
+func (j *judge) fingerprints(kind string) []string {
 	var all []string
 	for _, keys := range j.keys {
 		for _, key := range keys {
-			all = append(all, key.Fingerprint)
+			if key.Type == kind {
+				all = append(all, key.Fingerprint)
+			}
 		}
 	}
 	return all
@@ -282,7 +284,7 @@ func (j *judge) verify(key Key, item Evidence) *failure {
 // otherKey is the failure of a signature that the key did not make. Raw
 // signatures do not tell who made them, so an altered one looks the same.
 func (j *judge) otherKey(item Evidence) *failure {
-	keys := j.fingerprints()
+	keys := j.fingerprints(Cosign)
 	if item.Key != "" && !slices.Contains(keys, item.Key) {
 		return fail(stageOtherKey, "key %s, which vouched for it when it was fetched, is no longer in the rule", item.Key)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -253,13 +254,8 @@ func (j *judge) otherSigner(item Evidence, sig *packet.Signature) *failure {
 	case sig.IssuerKeyId != nil:
 		claimed = fmt.Sprintf("OpenPGP key %016X", *sig.IssuerKeyId)
 	}
-	known := j.fingerprints()
-	for _, fpr := range known {
-		if item.Key == fpr {
-			item.Key = "" // another signature of the same item
-		}
-	}
-	if item.Key != "" {
+	known := j.fingerprints(OpenPGP)
+	if item.Key != "" && !slices.Contains(known, item.Key) {
 		return fail(stageOtherKey, "OpenPGP key %s, which vouched for it when it was fetched, is no longer in the rule", item.Key)
 	}
 	return fail(stageOtherKey, "its signature was made by %s, which is not a key of the rule (%s); to trust that one run %s", claimed, strings.Join(known, ", "), j.subject.trustKey())
