@@ -40,6 +40,9 @@ func DefaultLimits() Limits {
 	}
 }
 
+// MaxSize is the limit of a layer's size, and thus of each file's.
+func (l Limits) MaxSize() int64 { return l.orDefault().Size }
+
 func (l Limits) orDefault() Limits {
 	d := DefaultLimits()
 	for _, f := range []struct{ set, def *int64 }{

@@ -8,6 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Remove removes a name in an open directory and everything below it, following
+// nothing.
+func Remove(parent *os.File, name string) error {
+	return wrap("remove "+quote(name), removeAll(int(parent.Fd()), name))
+}
+
 // removeAll removes a name and everything below it, following nothing. That
 // there is nothing is no error.
 func removeAll(parent int, name string) error {
