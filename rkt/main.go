@@ -90,6 +90,7 @@ func newRoot() *cobra.Command {
 // commands lists every verb, each made in a file of its own name.
 func commands(g *globals) []*cobra.Command {
 	return []*cobra.Command{
+		newFetchCmd(g),
 		newTrustCmd(g),
 		newRunCmd(g),
 		newPrepareCmd(g),
@@ -103,6 +104,7 @@ func commands(g *globals) []*cobra.Command {
 		newGCCmd(g),
 		newCatManifestCmd(g),
 		newImageCmd(g),
+		newConfigCmd(g),
 		newCompletionCmd(g),
 		newVersionCmd(g),
 	}
