@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -86,6 +88,9 @@ func completeImages(g *globals) completer {
 		c, err := g.stage0()
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveError
+		}
+		if _, err := os.Stat(filepath.Join(c.Dir, "images")); err != nil { // Open would make it
+			return nil, cobra.ShellCompDirectiveDefault
 		}
 		s, err := store.Open(c.Dir)
 		if err != nil {

@@ -49,13 +49,13 @@ const stage1Patience = 2 * time.Minute
 // says how many there were.
 func GC(ctx context.Context, c Config, o GCOptions, report func(GCEvent)) error {
 	g := &collector{ctx: ctx, pods: c.pods(), report: report}
-	g.each(pod.InEmbryo, g.remove)
-	g.each(pod.InRun, g.mark)
-	g.each(pod.InPrepare, g.discard)
+	g.each(pod.InEmbryo, 0, g.remove)
+	g.each(pod.InRun, 0, g.mark)
+	g.each(pod.InPrepare, 0, g.discard)
 	if !o.MarkOnly {
-		g.each(pod.InPrepared, func(p *pod.Pod) error { return g.expire(p, o.ExpirePrepared) })
-		g.each(pod.InExitedGarbage, func(p *pod.Pod) error { return g.sweep(p, o.GracePeriod) })
-		g.each(pod.InGarbage, g.remove)
+		g.each(pod.InPrepared, o.ExpirePrepared, g.discard)
+		g.each(pod.InExitedGarbage, o.GracePeriod, g.sweep)
+		g.each(pod.InGarbage, 0, g.remove)
 	}
 	if err := collectCache(c.Dir); err != nil {
 		g.fail("", err)
@@ -76,8 +76,9 @@ type collector struct {
 	failed int
 }
 
-// each calls act for all pods at a place that nobody holds, with their lock.
-func (g *collector) each(place pod.Place, act func(*pod.Pod) error) {
+// each calls act, with their lock, for all pods at a place that nobody holds
+// and that have not been moved for some time.
+func (g *collector) each(place pod.Place, age time.Duration, act func(*pod.Pod) error) {
 	uuids, err := g.pods.At(place)
 	if err != nil {
 		g.fail("", err)
@@ -86,7 +87,7 @@ func (g *collector) each(place pod.Place, act func(*pod.Pod) error) {
 		if g.ctx.Err() != nil {
 			return
 		}
-		err := g.one(place, uuid, act)
+		err := g.one(place, uuid, age, act)
 		if errors.Is(err, pod.ErrNotFound) || errors.Is(err, pod.ErrInUse) {
 			continue // somebody else sees to it
 		}
@@ -96,12 +97,23 @@ func (g *collector) each(place pod.Place, act func(*pod.Pod) error) {
 	}
 }
 
-func (g *collector) one(place pod.Place, uuid string, act func(*pod.Pod) error) error {
+func (g *collector) one(place pod.Place, uuid string, age time.Duration, act func(*pod.Pod) error) error {
 	p, err := g.pods.Open(uuid)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = p.Close() }()
+	// The lock is not taken in vain: somebody may be about to run the pod.
+	young, err := younger(p, age)
+	if err != nil {
+		return err
+	}
+	if young {
+		if place == pod.InExitedGarbage {
+			g.report(GCEvent{UUID: uuid, Did: GCKept})
+		}
+		return nil
+	}
 	if err := p.TryLock(); err != nil {
 		return err
 	}
@@ -134,14 +146,6 @@ func (g *collector) discard(p *pod.Pod) error {
 	return nil
 }
 
-func (g *collector) expire(p *pod.Pod, after time.Duration) error {
-	young, err := younger(p, after)
-	if err != nil || young {
-		return err
-	}
-	return g.discard(p)
-}
-
 // younger reports whether a pod was moved less than some time ago. A time in
 // the future tells nothing: the clock was set back since.
 func younger(p *pod.Pod, limit time.Duration) (bool, error) {
@@ -152,15 +156,8 @@ func younger(p *pod.Pod, limit time.Duration) (bool, error) {
 	return err == nil && time.Since(since).Abs() < limit, err
 }
 
-func (g *collector) sweep(p *pod.Pod, grace time.Duration) error {
-	young, err := younger(p, grace)
-	if err != nil {
-		return err
-	}
-	if young {
-		g.report(GCEvent{UUID: p.UUID, Did: GCKept})
-		return nil
-	}
+// sweep deletes an exited pod.
+func (g *collector) sweep(p *pod.Pod) error {
 	if err := release(g.ctx, p); err != nil {
 		return err
 	}
@@ -194,6 +191,38 @@ func release(ctx context.Context, p *pod.Pod) error {
 	return p.Create(releasedFile, nil)
 }
 
+// lock takes a pod's lock, and waits for a collector that has it. It gives the
+// phase that the pod is in if somebody keeps the lock.
+func lock(p *pod.Pod) (pod.Phase, error) {
+	patience := map[pod.Phase]time.Duration{
+		pod.Prepared:       collectorPatience,
+		pod.ExitedDeleting: stage1Patience,
+		pod.Deleting:       collectorPatience,
+		pod.Running:        markPatience,
+	}
+	for start := time.Now(); ; time.Sleep(lockPause) { //nolint:forbidigo // the lock can be waited for, but not for a time only
+		err := p.TryLock()
+		if !errors.Is(err, pod.ErrInUse) {
+			return "", err
+		}
+		phase, perr := p.Phase()
+		if perr != nil {
+			return "", perr
+		}
+		if time.Since(start) >= patience[phase] {
+			return phase, err
+		}
+	}
+}
+
+// How long a collector may have a pod's lock. An exited pod that it is about to
+// mark looks as if it was running.
+const (
+	collectorPatience = 2 * time.Second
+	markPatience      = 50 * time.Millisecond
+	lockPause         = time.Millisecond
+)
+
 // Remove deletes a pod that does not run.
 func Remove(ctx context.Context, c Config, uuid string) (whole string, err error) {
 	p, err := c.pods().Find(uuid)
@@ -201,18 +230,13 @@ func Remove(ctx context.Context, c Config, uuid string) (whole string, err error
 		return "", err
 	}
 	defer func() { _ = p.Close() }()
-	err = p.TryLock()
+	phase, err := lock(p)
 	switch {
 	case errors.Is(err, pod.ErrNotFound):
 		return p.UUID, nil // somebody else was faster
+	case errors.Is(err, pod.ErrInUse) && phase == pod.Running:
+		return p.UUID, fmt.Errorf("pod %s is running, stop it first with 'rkt stop %s'", p.UUID, p.UUID)
 	case errors.Is(err, pod.ErrInUse):
-		phase, perr := p.Phase()
-		if perr != nil {
-			return p.UUID, perr
-		}
-		if phase == pod.Running {
-			return p.UUID, fmt.Errorf("pod %s is running, stop it first with 'rkt stop %s'", p.UUID, p.UUID)
-		}
 		return p.UUID, fmt.Errorf("pod %s is being worked on, it is %s", p.UUID, phase)
 	case err != nil:
 		return p.UUID, err

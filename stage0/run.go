@@ -77,12 +77,8 @@ func RunPrepared(c Config, uuid string, o PreparedOptions) error {
 }
 
 func lockPrepared(p *pod.Pod) (*pod.Manifest, error) {
-	err := p.TryLock()
+	phase, err := lock(p)
 	if errors.Is(err, pod.ErrInUse) {
-		phase, perr := p.Phase()
-		if perr != nil {
-			return nil, perr
-		}
 		return nil, fmt.Errorf("pod %s is not prepared, it is %s", p.UUID, phase)
 	}
 	if err != nil {
