@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"unsafe"
+
+	"github.com/landlock-lsm/go-landlock/landlock"
+	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
+	"golang.org/x/sys/unix"
+	"kernel.org/pub/linux/libs/security/libcap/psx"
+)
+
+// kept are the capabilities that a fetch goes on with. This process itself
+// needs only the first two, to remove what a failed unpacking left; the others
+// are there for the children that unpack: with no_new_privs a child can have
+// no more than its parent.
+//
+//   - DAC_OVERRIDE, FOWNER: make and remove files of any owner and mode.
+//   - CHOWN, FSETID, SETFCAP: files as the layer describes them.
+//   - SYS_CHROOT: the child's root directory is the layer's.
+//   - SYS_ADMIN: the child's namespaces for network, processes and IPC, which
+//     the kernel makes before the child can give anything up.
+var kept = [...]uint{
+	unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_CHOWN, unix.CAP_FSETID, unix.CAP_SETFCAP,
+	unix.CAP_SYS_CHROOT, unix.CAP_SYS_ADMIN,
+}
+
+// confine gives up, for all threads and for good, what no fetch needs: other
+// capabilities, gaining any by execve, and, where the kernel has Landlock,
+// changing any file that is not below dir. It comes after credential helpers,
+// which may need all of that, and before the first byte of a stranger.
+// Reading stays allowed everywhere: certificates, resolv.conf and signatures
+// are where the administrator says.
+func confine(dir string) error {
+	if err := allThreads("set no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
+		return err
+	}
+	if err := dropCaps(); err != nil {
+		return err
+	}
+	return restrictWrites(dir)
+}
+
+func dropCaps() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var caps [2]unix.CapUserData
+	if err := unix.Capget(&header, &caps[0]); err != nil {
+		return fmt.Errorf("read capabilities: %w", err)
+	}
+	var keep [2]uint32
+	for _, c := range kept {
+		keep[c/32] |= 1 << (c % 32)
+	}
+	for i := range caps {
+		caps[i].Permitted &= keep[i]
+		caps[i].Effective = caps[i].Permitted
+		caps[i].Inheritable = 0
+	}
+	return allThreads("drop capabilities", unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&caps[0])), 0)
+}
+
+// allThreads makes a system call on every thread of the process, as the kernel
+// keeps no_new_privs and capabilities for each of them.
+//
+//go:uintptrescapes
+func allThreads(what string, call, a, b, c uintptr) error {
+	if _, _, errno := psx.Syscall6(call, a, b, c, 0, 0, 0); errno != 0 {
+		return fmt.Errorf("%s: %w", what, errno)
+	}
+	return nil
+}
+
+// restrictWrites does nothing on kernels whose Landlock would forbid to move a
+// blob from one directory to another (before Linux 5.19).
+func restrictWrites(dir string) error {
+	const moves = 2
+	if abi, err := ll.LandlockGetABIVersion(); err != nil || abi < moves {
+		return nil
+	}
+	const writing landlock.AccessFSSet = ll.AccessFSWriteFile | ll.AccessFSTruncate | ll.AccessFSRefer |
+		ll.AccessFSRemoveDir | ll.AccessFSRemoveFile | ll.AccessFSMakeReg | ll.AccessFSMakeDir |
+		ll.AccessFSMakeSym | ll.AccessFSMakeFifo | ll.AccessFSMakeChar | ll.AccessFSMakeBlock | ll.AccessFSMakeSock
+	policy, err := landlock.NewConfig(writing)
+	if err == nil {
+		err = policy.BestEffort().RestrictPaths(
+			landlock.PathAccess(writing, dir),
+			landlock.PathAccess(ll.AccessFSWriteFile, os.DevNull),
+		)
+	}
+	if err != nil {
+		return fmt.Errorf("restrict writing to %q by Landlock: %w", dir, err)
+	}
+	return nil
+}

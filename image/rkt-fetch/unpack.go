@@ -1,0 +1,10 @@
+package main
+
+import (
+	"os"
+
+	"github.com/rkt/rkt/image/rkt-fetch/sandbox"
+)
+
+// runUnpack is the child that unpacks one layer.
+func runUnpack(args []string) error { return sandbox.Serve(args, os.Stdin, os.Stdout) }
