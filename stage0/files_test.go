@@ -43,6 +43,26 @@ func TestReadEnvFile(t *testing.T) {
 	}
 }
 
+// FuzzParseEnv writes what it has read, which must be read as the same again.
+func FuzzParseEnv(f *testing.F) {
+	f.Add("A=1\n\n# comment\n; comment\n  B = x y \nC=\nD==\r\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		env, err := parseEnv(text)
+		if err != nil {
+			return
+		}
+		again, err := parseEnv(strings.Join(env, "\n"))
+		if err != nil || !slices.Equal(env, again) {
+			t.Errorf("%q, then %q (%v)", env, again, err)
+		}
+		for _, v := range env {
+			if name, err := variableName(v); err != nil || name == "" || strings.Contains(v, "\n") {
+				t.Errorf("%q (%v)", v, err)
+			}
+		}
+	})
+}
+
 // sample are parts that have everything.
 func sample() parts {
 	return parts{

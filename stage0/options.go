@@ -230,10 +230,19 @@ func ReadEnvFile(name string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	env, err := parseEnv(string(data))
+	if err != nil {
+		return nil, fmt.Errorf("file %q, %w", name, err)
+	}
+	return env, nil
+}
+
+// parseEnv reads the content of such a file.
+func parseEnv(text string) ([]string, error) {
 	var env []string
 	seen := map[string]int{}
 	n := 0
-	for line := range strings.Lines(string(data)) {
+	for line := range strings.Lines(text) {
 		n++
 		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' || line[0] == ';' {
@@ -241,10 +250,10 @@ func ReadEnvFile(name string) ([]string, error) {
 		}
 		key, err := variableName(line)
 		if err != nil {
-			return nil, fmt.Errorf("file %q, line %d: %w", name, n, err)
+			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
 		if before := seen[key]; before != 0 {
-			return nil, fmt.Errorf("file %q, line %d: variable %q is set in line %d already", name, n, key, before)
+			return nil, fmt.Errorf("line %d: variable %q is set in line %d already", n, key, before)
 		}
 		seen[key] = n
 		env = append(env, line)
