@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/rkt/rkt/image/fetcher"
 	"github.com/rkt/rkt/internal/config"
 	"github.com/rkt/rkt/pod"
 	"github.com/rkt/rkt/stage0"
@@ -110,7 +111,7 @@ func (o *podFlags) complete(cmd *cobra.Command, args []string) (err error) {
 
 // saidBefore keeps an error from being printed that rkt-fetch has printed.
 func saidBefore(err error) error {
-	if errors.Is(err, stage0.ErrSaid) {
+	if errors.Is(err, fetcher.ErrSaid) {
 		return exitCode(failure)
 	}
 	return err

@@ -1,57 +1,24 @@
 package stage0
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"os"
-	"os/exec"
 
-	"github.com/rkt/rkt/internal/program"
+	"github.com/rkt/rkt/image/fetcher"
 )
-
-// ErrSaid says that something failed and that the program which did it has
-// told the caller why, on standard error.
-var ErrSaid = errors.New("see above")
 
 // fetch has rkt-fetch bring an app's image into the store, and notes the name
 // that it got there. Progress and errors are rkt-fetch's own to print.
 func (r *resolver) fetch(ctx context.Context, app App) error {
-	path, err := program.Find("rkt-fetch")
-	if err != nil {
-		return fmt.Errorf("fetch image %q: %w", app.Image, err)
+	o := fetcher.Options{
+		Dir: r.c.Dir, SystemConfig: r.c.SystemConfig, LocalConfig: r.c.LocalConfig, UserConfig: r.c.UserConfig,
+		Insecure: r.c.Insecure, PullPolicy: string(r.pull), Signature: app.Signature, Quiet: r.quiet, Image: app.Image,
 	}
-	pull := r.pull
 	if app.Signature != "" { // it may be wanted for an image that the store has without
-		pull = PullUpdate
+		o.PullPolicy = string(PullUpdate)
 	}
-	args := []string{
-		"fetch", "--dir=" + r.c.Dir, "--system-config=" + r.c.SystemConfig, "--local-config=" + r.c.LocalConfig,
-		"--user-config=" + r.c.UserConfig, "--insecure-options=" + r.c.Insecure.String(), "--pull-policy=" + string(pull),
-	}
-	if app.Signature != "" {
-		args = append(args, "--signature="+app.Signature)
-	}
-	if r.quiet {
-		args = append(args, "--quiet")
-	}
-	var out bytes.Buffer
-	cmd := exec.CommandContext(ctx, path, append(args, "--", app.Image)...)
-	cmd.Stdout, cmd.Stderr = &out, os.Stderr
-	if err := cmd.Run(); err != nil {
-		var code *exec.ExitError
-		if errors.As(err, &code) && code.ExitCode() > 0 {
-			return ErrSaid
-		}
-		return fmt.Errorf("fetch image %q: rkt-fetch: %w", app.Image, err)
-	}
-	var result struct {
-		Name string `json:"name"`
-	}
-	if err := json.Unmarshal(out.Bytes(), &result); err != nil || result.Name == "" {
-		return fmt.Errorf("fetch image %q: rkt-fetch gave no name", app.Image)
+	result, err := fetcher.Run(ctx, o)
+	if err != nil {
+		return err
 	}
 	r.names[app.Image] = result.Name
 	return nil

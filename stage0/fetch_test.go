@@ -11,13 +11,14 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/rkt/rkt/image/fetcher"
 	"github.com/rkt/rkt/store"
 )
 
-// fetcher puts a program in the place of rkt-fetch that writes down how it is
+// fetchScript puts a program in the place of rkt-fetch that writes down how it is
 // called, and answers with a line or fails with a code. What the real one does
 // is tested in its own package; here it is when and how it is called.
-func fetcher(t *testing.T, answer string, code int) (calls func() []string) {
+func fetchScript(t *testing.T, answer string, code int) (calls func() []string) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -37,13 +38,15 @@ func fetcher(t *testing.T, answer string, code int) (calls func() []string) {
 	}
 }
 
+const someDigest = "sha256:4e388ab32b10dc8dbc7e28144f552830adc74787c1e2c0824032078a79f227fb"
+
 func TestFetchIsCalled(t *testing.T) {
 	c := world(t)
 	accept(t, c, "reg.example/web")
 	img := addImage(t, c, web, ocispec.ImageConfig{Cmd: []string{"/web"}})
 	addImage(t, c, "reg.example/unsigned:1", ocispec.ImageConfig{Cmd: []string{"/x"}})
 	unsigned := "reg.example/unsigned:1"
-	calls := fetcher(t, `{"name":"`+web+`"}`, 0)
+	calls := fetchScript(t, `{"name":"`+web+`","digest":"`+someDigest+`"}`, 0)
 	app := func(image string) []App { return []App{{Image: image}} }
 	tests := []struct {
 		name  string
@@ -78,7 +81,7 @@ func TestCorruptIsFetched(t *testing.T) {
 	c := world(t)
 	accept(t, c, "reg.example/web")
 	img := addImage(t, c, web, ocispec.ImageConfig{Cmd: []string{"/web"}})
-	calls := fetcher(t, `{"name":"`+web+`"}`, 0)
+	calls := fetchScript(t, `{"name":"`+web+`","digest":"`+someDigest+`"}`, 0)
 	blob := filepath.Join(c.Dir, "images/blobs/sha256", img.Manifest.Digest.Encoded())
 	if err := os.Chmod(blob, 0o600); err != nil {
 		t.Fatal(err)
@@ -102,14 +105,14 @@ func TestCorruptIsFetched(t *testing.T) {
 func TestFetchFails(t *testing.T) {
 	c := world(t)
 	o := Options{Apps: []App{{Image: web}}}
-	fetcher(t, "", 254)
-	if _, err := Prepare(context.Background(), c, o); !errors.Is(err, ErrSaid) {
+	fetchScript(t, "", 254)
+	if _, err := Prepare(context.Background(), c, o); !errors.Is(err, fetcher.ErrSaid) {
 		t.Errorf("Prepare = %v, want ErrSaid", err)
 	}
-	fetcher(t, "", 0)
+	fetchScript(t, "", 0)
 	_, err := Prepare(context.Background(), c, o)
-	refuses(t, "Prepare", err, "rkt-fetch gave no name")
-	calls := fetcher(t, `{"name":"reg.example/other:1"}`, 0)
+	refuses(t, "Prepare", err, "another version")
+	calls := fetchScript(t, `{"name":"reg.example/other:1","digest":"`+someDigest+`"}`, 0)
 	_, err = Prepare(context.Background(), c, o)
 	refuses(t, "Prepare", err, "is not in the store")
 	if got := calls(); len(got) != 1 {
