@@ -252,6 +252,9 @@ func (j *judge) nothingBy(kind string, items []Evidence) *failure {
 	if len(items) == 0 {
 		return fail(stageNone, "it has no signature; have it signed by a key of the rule, trust another key with %s, or %s", j.subject.trustKey(), atRisk)
 	}
+	if key := lastKey(items); key != "" && !slices.Contains(append(j.fingerprints(Cosign), j.fingerprints(OpenPGP)...), key) {
+		return fail(stageOtherKey, "key %s, which vouched for it when it was fetched, is no longer in the rule", key)
+	}
 	var formats []string
 	for _, item := range items {
 		if format := string(item.Format); !slices.Contains(formats, format) {

@@ -166,7 +166,9 @@ func TestRevokedByPolicy(t *testing.T) {
 	g := readGolden(t, filepath.Join("testdata", "golden"))
 	for _, c := range []struct{ evidence, key, other string }{
 		{"cosign2-default", "cosign-default.pub", "cosign-pss.pub"},
+		{"cosign2-default", "cosign-default.pub", "openpgp-ed.asc"},
 		{"simple-rsa", "openpgp-rsa.asc", "openpgp-ed.asc"},
+		{"simple-rsa", "openpgp-rsa.asc", "cosign-pss.pub"},
 	} {
 		items := []Evidence{g.evidence(t, c.evidence)}
 		s := g.subject(t, teamImage)
