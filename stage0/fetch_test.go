@@ -91,7 +91,7 @@ func TestCorruptIsFetched(t *testing.T) {
 	}
 	_, err := Prepare(context.Background(), c, Options{Apps: []App{{Image: web}}})
 	var corrupt *store.CorruptError
-	if !errors.As(err, &corrupt) || !strings.Contains(err.Error(), img.Manifest.Digest.String()) {
+	if !errors.As(err, &corrupt) || !strings.Contains(err.Error(), img.Manifest.Digest.String()) || !strings.Contains(err.Error(), "'rkt fetch "+web+"'") {
 		t.Errorf("Prepare = %v, want the corrupt blob", err)
 	}
 	if got := calls(); len(got) != 1 {

@@ -127,9 +127,18 @@ func (r *resolver) image(app App) (image, error) {
 		return image{}, err
 	}
 	if err := r.load(&img, found[0]); err != nil {
-		return image{}, fmt.Errorf("image %q: %w", img.record.Name, err)
+		return image{}, damaged(img.record.Name, err)
 	}
 	return img, nil
+}
+
+// damaged says what is wrong with an image in the store, and what helps.
+func damaged(name string, err error) error {
+	var corrupt *store.CorruptError
+	if errors.As(err, &corrupt) {
+		return fmt.Errorf("image %q: %w; fetch it again with 'rkt fetch %s'", name, err, name)
+	}
+	return fmt.Errorf("image %q: %w", name, err)
 }
 
 // lookUp gives the names under which the store has what is asked for; all are
@@ -227,13 +236,13 @@ func (j *judge) image(s *store.Store, ref reference.Reference, record *pod.Image
 	subject := trust.Subject{Ref: ref, Manifest: digest.Digest(record.Digest), Index: digest.Digest(record.Index)}
 	evidence, err := readEvidence(s, digest.Digest(record.Evidence))
 	if err != nil {
-		return fmt.Errorf("verify image %q: %w", ref, err)
+		return damaged(ref.String(), err)
 	}
 	// The index is read only if a signature is for it.
 	ofIndex := func(e trust.Evidence) bool { return e.Subject == subject.Index }
 	if subject.Index != "" && slices.ContainsFunc(evidence, ofIndex) {
 		if subject.IndexBody, err = s.ReadBlob(ocispec.Descriptor{Digest: subject.Index}); err != nil {
-			return fmt.Errorf("verify image %q: read image index: %w", ref, err)
+			return damaged(ref.String(), fmt.Errorf("read image index: %w", err))
 		}
 	}
 	d := j.policy.Evaluate(subject, evidence, time.Now())
