@@ -30,6 +30,8 @@ func newImageCmd(g *globals) *cobra.Command {
 		newImageGCCmd(g),
 		newImageCatManifestCmd(g),
 		newImageVerifyCmd(g),
+		newImageExportCmd(g),
+		newImageExtractCmd(g),
 	)
 	return cmd
 }
