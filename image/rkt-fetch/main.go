@@ -25,6 +25,8 @@ func run(args []string) int {
 		do   func(args []string) error
 	}{
 		{"fetch", runFetch},
+		{"export", runExport},
+		{"extract", runExtract},
 		{sandbox.Verb, runUnpack},
 	}
 	err := fmt.Errorf("rkt-fetch is started by rkt, see 'rkt fetch --help'")
