@@ -59,7 +59,7 @@ func export(ctx context.Context, o outOptions) (err error) {
 	defer h.close()
 	out, err := os.CreateTemp(filepath.Dir(o.path), ".rkt-export-*")
 	if err != nil {
-		return err
+		return inParent(o.path, err)
 	}
 	defer func() {
 		if err != nil {

@@ -136,7 +136,7 @@ func extract(ctx context.Context, o outOptions) error {
 	// others: there are set-user-ID programs of a stranger in it.
 	temp, err := os.MkdirTemp(filepath.Dir(o.path), ".rkt-extract-")
 	if err != nil {
-		return err
+		return inParent(o.path, err)
 	}
 	defer os.RemoveAll(temp)
 	if err := h.unpackTo(ctx, temp); err != nil {
@@ -154,6 +154,16 @@ func extract(ctx context.Context, o outOptions) error {
 		made = temp
 	}
 	return moveTo(made, o.path, o.overwrite)
+}
+
+// inParent names the directory, which the caller knows, instead of the
+// temporary name in it.
+func inParent(path string, err error) error {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		err = p.Err
+	}
+	return fmt.Errorf("write to directory %q: %w", filepath.Dir(path), err)
 }
 
 // unpackTo merges the layers into the directory Rootfs in work.
