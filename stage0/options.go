@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/rkt/rkt/image/reference"
 	"github.com/rkt/rkt/internal/linux"
 	"github.com/rkt/rkt/pod"
@@ -100,7 +102,12 @@ func (o *Options) check() error {
 	if err := checkHostname(o.Hostname); err != nil {
 		return err
 	}
-	return nil
+	for i := range o.Apps {
+		if err := o.Apps[i].check(); err != nil {
+			return err
+		}
+	}
+	return checkNames(o.Apps)
 }
 
 func checkNet(net string) error {
@@ -131,21 +138,45 @@ func checkHostname(name string) error {
 	return nil
 }
 
-// nameApps gives every app the name that it was given or that follows from its
-// image, and makes sure that they differ.
-func nameApps(apps []App, images []image) error {
-	seen := map[string]bool{}
-	for i := range apps {
-		if apps[i].Name == "" {
-			apps[i].Name = defaultName(images[i].ref)
-		}
-		if err := pod.CheckAppName(apps[i].Name); err != nil {
+// check finds out what is wrong with an app whatever its image is, and names
+// it by its image's name.
+func (a *App) check() error {
+	if !isID(a.Image) {
+		ref, err := reference.Parse(a.Image)
+		if err != nil {
 			return err
 		}
-		if seen[apps[i].Name] {
-			return fmt.Errorf("there are multiple apps with name %q, tell them apart with --name", apps[i].Name)
+		if a.Name == "" {
+			a.Name = defaultName(ref)
 		}
-		seen[apps[i].Name] = true
+	}
+	none := ocispec.ImageConfig{}
+	_, userErr := userOf(*a, none)
+	_, cwdErr := cwdOf(*a, none)
+	_, capsErr := capsOf(*a, nil)
+	for _, err := range []error{userErr, cwdErr, capsErr} {
+		if err != nil {
+			return fmt.Errorf("app of image %q: %w", a.Image, err)
+		}
+	}
+	return nil
+}
+
+// checkNames makes sure that apps have names and that these differ, as far as
+// they are known already.
+func checkNames(apps []App) error {
+	seen := map[string]bool{}
+	for _, app := range apps {
+		if app.Name == "" {
+			continue
+		}
+		if err := pod.CheckAppName(app.Name); err != nil {
+			return err
+		}
+		if seen[app.Name] {
+			return fmt.Errorf("there are multiple apps with name %q, tell them apart with --name", app.Name)
+		}
+		seen[app.Name] = true
 	}
 	return nil
 }

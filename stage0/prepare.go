@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +36,7 @@ func Prepare(ctx context.Context, c Config, o Options) (uuid string, err error) 
 // prepare makes a pod that is ready to run. It is in prepare, and locked. When
 // it fails, nothing is left of it.
 func prepare(ctx context.Context, c Config, o Options) (*pod.Pod, *pod.Manifest, error) {
+	o.Apps = slices.Clone(o.Apps)
 	if err := o.check(); err != nil {
 		return nil, nil, err
 	}
@@ -49,8 +51,13 @@ func prepare(ctx context.Context, c Config, o Options) (*pod.Pod, *pod.Manifest,
 	if err != nil {
 		return nil, nil, err
 	}
-	defer release() // by then, the manifest refers to the images
-	if err := nameApps(o.Apps, images); err != nil {
+	defer release()         // by then, the manifest refers to the images
+	for i := range images { // of images that were given by ID, only now
+		if o.Apps[i].Name == "" {
+			o.Apps[i].Name = defaultName(images[i].ref)
+		}
+	}
+	if err := checkNames(o.Apps); err != nil {
 		return nil, nil, err
 	}
 	b := &builder{c: c, o: &o, images: images}
@@ -147,11 +154,15 @@ func (b *builder) app(app App, img *image) error {
 	return nil
 }
 
+// baseCaps are the capabilities of an app for which nothing is asked. Where
+// rkt itself does not have all, because it runs in a container, those are left
+// out; what is asked for by name is an error then.
 func (b *builder) baseCaps() []string {
+	held := linux.BoundingCaps()
 	if b.c.Insecure.Has(insecure.Capabilities) {
-		return linux.AllCaps()
+		return held
 	}
-	return defaultCaps()
+	return slices.DeleteFunc(defaultCaps(), func(c string) bool { return !slices.Contains(held, c) })
 }
 
 func (b *builder) filter(caps []string) (filter, error) {

@@ -40,13 +40,16 @@ func ParseCaps(names []string) (CapSet, error) {
 	return set, nil
 }
 
-// AllCaps names every capability that can be named, as "CAP_CHOWN".
-func AllCaps() []string {
-	all := make([]string, 0, len(capabilities))
-	for _, name := range capabilities {
-		all = append(all, "CAP_"+name)
+// BoundingCaps names the capabilities in the bounding set of this process, as
+// "CAP_CHOWN": no process that it starts can have others.
+func BoundingCaps() []string {
+	var held []string
+	for n, name := range capabilities {
+		if v, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(n), 0, 0, 0); err == nil && v == 1 {
+			held = append(held, "CAP_"+name)
+		}
 	}
-	return all
+	return held
 }
 
 // Caps are the five sets of a process, capabilities(7).
