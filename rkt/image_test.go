@@ -53,7 +53,7 @@ func imported(i int) time.Time { return time.Date(2026, 1, 2, 3, 4, i, 0, time.U
 
 // rkt runs a command line in this process.
 func rkt(dir string, args ...string) (stdout, stderr string, err error) {
-	root := newRoot()
+	root := newRoot(nil)
 	var out, problems bytes.Buffer
 	root.SetOut(&out)
 	root.SetErr(&problems)

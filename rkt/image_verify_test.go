@@ -83,7 +83,7 @@ func storeSigned(t *testing.T) (dir string, layer digest.Digest) {
 func rktVerify(t *testing.T, dir, config string, args ...string) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
-	root := newRoot()
+	root := newRoot(nil)
 	root.SetArgs(append([]string{"--dir=" + dir, "--local-config=" + config, "--system-config=", "image", "verify"}, args...))
 	root.SetOut(&out)
 	root.SetErr(io.Discard)

@@ -17,7 +17,7 @@ const goldenKeys = "../image/trust/testdata/golden/"
 func rktTrust(t *testing.T, config string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	root := newRoot()
+	root := newRoot(nil)
 	root.SetArgs(append([]string{"--local-config=" + config, "--system-config=", "trust"}, args...))
 	root.SetOut(&out)
 	root.SetErr(&errs)

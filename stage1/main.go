@@ -1,5 +1,6 @@
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0
+//go:debug decoratemappings=0
 
 // Command stage1 is the native flavour: it isolates a pod with namespaces and
 // cgroups. stage0 executes it with the pod's directory as working directory,

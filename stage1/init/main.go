@@ -1,5 +1,6 @@
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0
+//go:debug decoratemappings=0
 
 // Command stage1-init is the first process of a pod.
 //
