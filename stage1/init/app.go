@@ -38,14 +38,20 @@ type app struct {
 }
 
 // newApp opens what is only in sight before the host's files are left.
-func newApp(p *plan.App, cgroups []cgroup.Hierarchy) (*app, error) {
+// scratch is a directory to mount on.
+func newApp(p *plan.App, cgroups []cgroup.Hierarchy, scratch string) (*app, error) {
 	a := &app{plan: p, cgroups: cgroups, mnt: -1, pts: -1, pidfd: -1, status: pod.AppStatus{State: pod.AppWaiting}}
 	var err error
 	if a.place, err = cgroup.Open(cgroups, p.Name); err != nil {
 		return nil, err
 	}
-	if a.overlay, err = newOverlay(p); err != nil {
-		return nil, err
+	overlay := linux.Overlay{
+		Name: "rkt-" + p.Name, Lower: p.Lower,
+		Upper: p.Dir + "/" + pod.UpperDir, Work: p.Dir + "/" + pod.WorkDir,
+		Attr: unix.MOUNT_ATTR_NODEV,
+	}
+	if a.overlay, err = overlay.Mount(scratch); err != nil {
+		return nil, fmt.Errorf("mount root: %w", err)
 	}
 	if p.Filter == "" {
 		return a, nil

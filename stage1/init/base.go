@@ -22,15 +22,18 @@ var devices = []struct {
 	{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
 }
 
-// leaveHost gives init an own root, which is empty but for devices. Afterwards
-// no file of the host can be named in the pod.
-//
-// All mounts are made private first: nothing done in the pod can propagate to
+// makePrivate comes before any mount: nothing done in the pod can propagate to
 // the host, and no unmount can reach it.
-func leaveHost(p *plan.Pod) error {
+func makePrivate() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
+	return nil
+}
+
+// leaveHost gives init an own root, which is empty but for devices. Afterwards
+// no file of the host can be named in the pod.
+func leaveHost(p *plan.Pod) error {
 	base, err := linux.NewMount("tmpfs", "rkt", []linux.Option{{Key: "mode", Value: "0700"}, {Key: "size", Value: "1m"}},
 		unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC|unix.MOUNT_ATTR_NODEV)
 	if err != nil {
@@ -49,31 +52,6 @@ func leaveHost(p *plan.Pod) error {
 		return fmt.Errorf("make devices: %w", err)
 	}
 	return pivot(base.FD())
-}
-
-// newOverlay stacks an app's writable layer on its image. The mount is
-// attached later, in the app's own namespace.
-func newOverlay(a *plan.App) (*linux.Mount, error) {
-	opts := make([]linux.Option, 0, len(a.Lower)+5)
-	for _, l := range a.Lower {
-		opts = append(opts, linux.Option{Key: "lowerdir+", Value: l})
-	}
-	opts = append(opts,
-		linux.Option{Key: "upperdir", Value: a.Dir + "/upper"},
-		linux.Option{Key: "workdir", Value: a.Dir + "/work"},
-		// Layers are unpacked without CAP_SYS_ADMIN, so that their marks are
-		// in user.overlay.
-		linux.Option{Key: "userxattr", Flag: true},
-		// Nothing reads the writable layer after a power cut: a pod runs once.
-		// So nothing has to wait for it to reach the disk, which every unmount
-		// would otherwise do.
-		linux.Option{Key: "volatile", Flag: true},
-	)
-	m, err := linux.NewMount("overlay", "rkt-"+a.Name, opts, unix.MOUNT_ATTR_NODEV)
-	if err != nil {
-		return nil, fmt.Errorf("mount root: %w", err)
-	}
-	return m, nil
 }
 
 // makeDevices makes the device nodes on a file system of their own, the only

@@ -44,8 +44,11 @@ func newSupervisor(p *plan.Pod, signals, children chan os.Signal) (*supervisor, 
 			return nil, fmt.Errorf("bring up the loopback interface: %w", err)
 		}
 	}
+	if err := makePrivate(); err != nil {
+		return nil, err
+	}
 	for i := range p.Apps {
-		a, err := newApp(&p.Apps[i], p.Cgroups)
+		a, err := newApp(&p.Apps[i], p.Cgroups, p.Base)
 		if err != nil {
 			return nil, fmt.Errorf("app %q: %w", p.Apps[i].Name, err)
 		}
