@@ -54,7 +54,7 @@ func (s *Source) Blob(ctx context.Context, desc ocispec.Descriptor, sink source.
 func (s *Source) copyBlob(ctx context.Context, ep endpoint, desc ocispec.Descriptor, sink source.Sink, buffer []byte) error {
 	what := "blob " + desc.Digest.String()
 	b := &blobCall{size: desc.Size, offset: sink.Offset()}
-	c := &call{ep: ep, limit: desc.Size + 1, most: maxRequests, blob: b}
+	c := &call{ep: ep, wire: s.wire, limit: desc.Size + 1, most: maxRequests, blob: b}
 	resp, err := s.client.BlobGet(c.in(ctx), ep.ref(), descriptor.Descriptor{Digest: desc.Digest})
 	if err != nil {
 		err = c.failure(what, err)

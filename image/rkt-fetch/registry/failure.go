@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/regclient/regclient/types/errs"
@@ -41,17 +42,20 @@ func NotFound(err error) bool {
 // failure finds the sentence for an error of regclient. what is the thing
 // asked for: "image team/app:1".
 func (c *call) failure(what string, err error) error {
-	var failure *Failure
-	if errors.As(err, &failure) {
-		return failure
+	if known := knownFailure(err); known != nil {
+		return known
 	}
-	var broken *transport.Error
-	if errors.As(err, &broken) {
-		return &Failure{What: broken.Error(), Transient: broken.Transient}
+	if c.status == http.StatusUnauthorized {
+		if _, failed := c.wire.tokenFailure(c.since); failed != nil {
+			if known := knownFailure(failed); known != nil {
+				return known
+			}
+			return failed
+		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	switch {
+	case strings.Contains(err.Error(), "stopped after 10 redirects"):
+		return &Failure{What: fmt.Sprintf("registry %s redirects without end", c.ep.host)}
 	case errors.Is(err, errs.ErrHTTPRedirectRefused):
 		return &Failure{What: fmt.Sprintf("registry %s sends us on to plain HTTP or to this machine itself, which is refused for %s", c.ep.host, what)}
 	case c.status != 0:
@@ -64,6 +68,19 @@ func (c *call) failure(what string, err error) error {
 		return &Failure{What: fmt.Sprintf("registry %s answers with more than the allowed %d bytes for %s", c.ep.host, c.limit, what)}
 	}
 	return &Failure{What: fmt.Sprintf("registry %s answers with something that is not %s", c.ep.host, what), Err: errors.New(transport.OneLine(err.Error()))}
+}
+
+// knownFailure is what our own code has said already, if it is that.
+func knownFailure(err error) error {
+	var failure *Failure
+	if errors.As(err, &failure) {
+		return failure
+	}
+	var broken *transport.Error
+	if errors.As(err, &broken) {
+		return &Failure{What: broken.Error(), Transient: broken.Transient}
+	}
+	return nil
 }
 
 // refusal words an HTTP status.

@@ -29,7 +29,7 @@ func (s *Source) Head(ctx context.Context) (digest.Digest, error) {
 	tag := s.tag()
 	var found digest.Digest
 	err := s.retry(ctx, false, func(ep endpoint) error {
-		c := &call{ep: ep, limit: source.MaxDocument, most: maxRequests}
+		c := &call{ep: ep, wire: s.wire, limit: source.MaxDocument, most: maxRequests}
 		m, err := s.client.ManifestHead(c.in(ctx), ep.tagged(tag))
 		if err != nil {
 			return c.failure(ep.what(tag), err)
@@ -72,7 +72,7 @@ func (s *Source) Child(ctx context.Context, desc ocispec.Descriptor) (source.Doc
 func (s *Source) Manifest(ctx context.Context, tag string) (source.Document, error) {
 	var doc source.Document
 	err := s.retry(ctx, false, func(ep endpoint) error {
-		c := &call{ep: ep, limit: source.MaxDocument, most: maxRequests, types: documentTypes}
+		c := &call{ep: ep, wire: s.wire, limit: source.MaxDocument, most: maxRequests, types: documentTypes}
 		m, err := s.client.ManifestGet(c.in(ctx), ep.tagged(tag))
 		if err != nil {
 			return c.failure(ep.what(tag), err)
@@ -106,15 +106,20 @@ func verified(m manifest.Manifest, tag string) (source.Document, error) {
 // does not have that, by the tag that stands in for it.
 func (s *Source) Referrers(ctx context.Context, subject digest.Digest, artifactType string) ([]ocispec.Descriptor, error) {
 	var list []ocispec.Descriptor
+	client := s.client
 	err := s.retry(ctx, false, func(ep endpoint) error {
-		c := &call{ep: ep, limit: source.MaxDocument, most: maxRequests, types: documentTypes}
-		found, err := s.client.ReferrerList(c.in(ctx), ep.tagged(subject.String()),
+		c := &call{ep: ep, wire: s.wire, limit: source.MaxDocument, most: maxRequests, types: documentTypes}
+		found, err := client.ReferrerList(c.in(ctx), ep.tagged(subject.String()),
 			scheme.WithReferrerMatchOpt(descriptor.MatchOpt{ArtifactType: artifactType}))
 		if err != nil {
 			return c.failure("list of what refers to "+subject.String(), err)
 		}
-		// regclient takes any failure of the API for its absence.
-		if len(found.Descriptors) == 0 && c.worst >= 500 {
+		// regclient takes any failure of the API for its absence, now and later.
+		client = s.connect()
+		if c.refused != nil {
+			return c.refused
+		}
+		if c.worst >= 500 {
 			c.status = c.worst
 			return c.refusal("list of what refers to " + subject.String())
 		}

@@ -50,10 +50,10 @@ type Credential struct {
 
 // Options of a Source.
 type Options struct {
-	Ref        reference.Reference
-	Config     *config.Config
-	Insecure   insecure.Options
-	Transport  *transport.Transport
+	Ref       reference.Reference
+	Config    *config.Config
+	Insecure  insecure.Options
+	Transport *transport.Transport
 	// Credentials are those for Hosts; one that is missing is anonymous.
 	Credentials map[string]Credential
 	Note        func(line string) // told of retries
@@ -63,8 +63,11 @@ type Options struct {
 // a source.Source.
 type Source struct {
 	opts      Options
+	wire      *wire
+	hosts     []*regconfig.Host
 	client    *reg.Reg
 	endpoints []endpoint // mirrors in order, the registry itself last
+	backoff   time.Duration
 }
 
 // endpoint is one place where the repository may be found.
@@ -102,24 +105,28 @@ func endpoints(ref reference.Reference, conf *config.Config) []endpoint {
 // New finds out how the registry and its mirrors are to be asked. Only with
 // --insecure-options=http it contacts them, to learn which speaks plain HTTP.
 func New(ctx context.Context, opts Options) *Source {
-	s := &Source{opts: opts}
+	s := &Source{opts: opts, wire: &wire{next: opts.Transport}, backoff: firstBackoff}
 	s.endpoints = endpoints(opts.Ref, opts.Config)
-	var hosts []*regconfig.Host
 	for i := range s.endpoints {
 		ep := &s.endpoints[i]
 		s.prepare(ctx, ep)
-		hosts = append(hosts, ep.settings())
+		s.hosts = append(s.hosts, ep.settings())
 	}
-	s.client = reg.New(
-		reg.WithConfigHosts(hosts),
-		reg.WithHTTPClient(&http.Client{Transport: &wire{next: opts.Transport}}),
+	s.client = s.connect()
+	return s
+}
+
+// connect makes a client that remembers nothing.
+func (s *Source) connect() *reg.Reg {
+	return reg.New(
+		reg.WithConfigHosts(s.hosts),
+		reg.WithHTTPClient(&http.Client{Transport: s.wire}),
 		reg.WithUserAgent("rkt-fetch"),
 		reg.WithManifestMax(source.MaxDocument, source.MaxDocument),
 		// One try and one more with a token; all patience is in retry.
 		reg.WithRetryLimit(1),
 		reg.WithDelay(time.Millisecond, time.Millisecond),
 	)
-	return s
 }
 
 // String implements source.Source.
@@ -192,7 +199,7 @@ func (s *Source) retry(ctx context.Context, direct bool, ask func(ep endpoint) e
 	}
 	for attempt := 1; ; attempt++ {
 		var last error
-		var again *Failure
+		var again *Failure // what the registry itself has the last word on
 		for _, ep := range endpoints {
 			err := ask(ep)
 			if err == nil {
@@ -201,14 +208,16 @@ func (s *Source) retry(ctx context.Context, direct bool, ask func(ep endpoint) e
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
+			last, again = err, nil
 			var failure *Failure
-			if errors.As(err, &failure) && failure.Transient {
-				again = failure
+			if errors.As(err, &failure) {
+				if failure.Progress {
+					attempt = 1
+				}
+				if failure.Transient {
+					again = failure
+				}
 			}
-			if errors.As(err, &failure) && failure.Progress {
-				attempt = 1
-			}
-			last = err
 		}
 		if again == nil || attempt >= attempts {
 			if again != nil {
@@ -216,9 +225,9 @@ func (s *Source) retry(ctx context.Context, direct bool, ask func(ep endpoint) e
 			}
 			return last
 		}
-		pause := min(firstBackoff<<(attempt-1), lastBackoff)
+		pause := min(s.backoff<<(attempt-1), lastBackoff)
 		pause = max(pause, min(again.RetryAfter, maxBackoff))
-		s.opts.Note(fmt.Sprintf("%v; trying again in %s", again, pause.Round(100*time.Millisecond)))
+		s.opts.Note(fmt.Sprintf("%v; trying again in %s", again, pause.Round(time.Millisecond)))
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

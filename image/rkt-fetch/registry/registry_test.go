@@ -74,6 +74,7 @@ type setup struct {
 	cred     map[string]Credential
 	stall    time.Duration
 	notes    *[]string
+	base     context.Context
 }
 
 func open(t *testing.T, s setup) *Source {
@@ -83,7 +84,10 @@ func open(t *testing.T, s setup) *Source {
 		t.Fatal(err)
 	}
 	conf := configured(t, s.conf)
-	tr := transport.New(transport.Options{Base: t.Context(), Config: conf, Insecure: s.insecure, Stall: s.stall})
+	if s.base == nil {
+		s.base = t.Context()
+	}
+	tr := transport.New(transport.Options{Base: s.base, Config: conf, Insecure: s.insecure, Stall: s.stall})
 	t.Cleanup(tr.CloseIdleConnections)
 	return New(t.Context(), Options{
 		Ref: ref, Config: conf, Insecure: s.insecure, Transport: tr,
@@ -152,6 +156,7 @@ func TestRealRegistry(t *testing.T) {
 		{name: "token server without TLS", start: registrytest.Options{TLS: ca, Token: tokens}, ca: true, cred: user, wantErr: "sends us on to plain HTTP"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			r := registrytest.Start(t, tc.start)
 			r.Push(t, dir, "v1", "team/app:v1")
 			var conf map[string]string
@@ -174,6 +179,9 @@ func TestRealRegistry(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if tc.start.Token != nil && tokens.Issued() == 0 {
+				t.Error("no token was given out")
+			}
 			head, err := s.Head(t.Context())
 			if err != nil || head != manifest.Digest {
 				t.Errorf("HEAD gives %q, %v, want %s", head, err, manifest.Digest)
@@ -186,9 +194,6 @@ func TestRealRegistry(t *testing.T) {
 				t.Errorf("referrers of an image without any: %v, %v", list, err)
 			}
 		})
-	}
-	if tokens.Issued() == 0 {
-		t.Error("no token was given out")
 	}
 }
 
@@ -210,6 +215,7 @@ func TestDocumentsAreWhatWasAskedFor(t *testing.T) {
 func TestUnreachableRegistry(t *testing.T) {
 	var notes []string
 	s := open(t, setup{ref: "127.0.0.1:1/app:v1", notes: &notes})
+	s.backoff = 10 * time.Millisecond
 	_, err := s.Manifest(t.Context(), "v1")
 	if err == nil || !strings.Contains(err.Error(), "host 127.0.0.1:1 refuses connections") {
 		t.Errorf("error is %v", err)
@@ -219,6 +225,7 @@ func TestUnreachableRegistry(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stop := errors.New("stopped")
+	s.backoff = time.Minute
 	time.AfterFunc(50*time.Millisecond, func() { cancel(stop) })
 	began := time.Now()
 	if _, err := s.Manifest(ctx, "v1"); !errors.Is(err, stop) || time.Since(began) > time.Second {

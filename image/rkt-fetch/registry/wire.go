@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -22,23 +23,25 @@ import (
 // maxComplaint is how much of an error's body is read for its message.
 const maxComplaint = 16 << 10
 
-// call is one thing asked of one endpoint, which may take several requests:
-// without and with a token, through redirects, page after page. It carries
+// call is one thing asked of one endpoint, which may take several requests, one
+// after the other: without and with a token, through redirects, page by page. It carries
 // what regclient has no word for to the wire below it, and brings back why
 // something failed.
 type call struct {
 	ep    endpoint
+	wire  *wire
+	since int   // failures of token servers before it
 	limit int64 // bytes of a body
 	most  int   // requests
 	types []string
 	blob  *blobCall // nil for documents
 
-	mu       sync.Mutex
 	requests int
 	status   int // of the last answer that was an error, else 0
 	message  string
 	after    time.Duration
-	broken   error // what the wire itself refused
+	broken   error // why the last request had no answer that could be used
+	refused  error // what the wire itself refused, ever
 	worst    int   // the highest status seen, for answers that regclient hides
 }
 
@@ -52,17 +55,23 @@ type blobCall struct {
 type callKey struct{}
 
 func (c *call) in(ctx context.Context) context.Context {
+	c.since, _ = c.wire.tokenFailure(0)
 	return context.WithValue(transport.WithLimit(ctx, c.limit), callKey{}, c)
 }
 
 // wire is the http.RoundTripper below regclient.
-type wire struct{ next http.RoundTripper }
+type wire struct {
+	next http.RoundTripper
+
+	mu       sync.Mutex
+	failures int   // of token servers
+	failed   error // the last one
+}
 
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	c, ok := req.Context().Value(callKey{}).(*call)
 	if !ok {
-		// A token request: regclient makes it without our context.
-		return w.next.RoundTrip(req)
+		return w.token(req)
 	}
 	out, err := c.outgoing(req)
 	if err == nil {
@@ -74,18 +83,43 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 			_ = resp.Body.Close()
 		}
 	}
-	c.mu.Lock()
 	c.broken = err
-	c.mu.Unlock()
+	var refused *Failure
+	if errors.As(err, &refused) {
+		c.refused = refused
+	}
 	return nil, fmt.Errorf("%w%.0w", err, errs.ErrNotRetryable)
 }
 
+// token makes a request to a token server, for which regclient does not use our
+// context. It then takes any failure for a no, so the reason is kept here.
+func (w *wire) token(req *http.Request) (*http.Response, error) {
+	resp, err := w.next.RoundTrip(req)
+	failed := err
+	if err == nil && resp.StatusCode >= 500 {
+		failed = &Failure{What: fmt.Sprintf("token server %s fails (%d %s)", req.URL.Host, resp.StatusCode, http.StatusText(resp.StatusCode)), Transient: true}
+	}
+	if failed != nil {
+		w.mu.Lock()
+		w.failures++
+		w.failed = failed
+		w.mu.Unlock()
+	}
+	return resp, err
+}
+
+// tokenFailure is why a token server failed since a number of failures.
+func (w *wire) tokenFailure(since int) (now int, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.failures > since {
+		err = w.failed
+	}
+	return w.failures, err
+}
+
 func (c *call) outgoing(req *http.Request) (*http.Request, error) {
-	c.mu.Lock()
-	c.requests++
-	tooMany := c.requests > c.most
-	c.mu.Unlock()
-	if tooMany {
+	if c.requests++; c.requests > c.most {
 		return nil, &Failure{What: fmt.Sprintf("registry %s answers without end, after %d requests", c.ep.host, c.most)}
 	}
 	own := req.URL.Host == c.ep.server
@@ -109,12 +143,10 @@ func (c *call) outgoing(req *http.Request) (*http.Request, error) {
 func (c *call) incoming(req *http.Request, resp *http.Response) error {
 	status := resp.StatusCode
 	failed := status >= 400
-	c.mu.Lock()
 	c.status, c.message, c.after, c.broken = 0, "", 0, nil
 	if failed {
 		c.status, c.worst = status, max(c.worst, status)
 	}
-	c.mu.Unlock()
 	after := resp.Header.Get("Retry-After")
 	resp.Header.Del("Retry-After") // regclient would obey without bounds
 	switch {
@@ -125,9 +157,7 @@ func (c *call) incoming(req *http.Request, resp *http.Response) error {
 		if err != nil {
 			return err
 		}
-		c.mu.Lock()
 		c.message, c.after = complaintOf(resp.Header, complaint), retryAfter(after)
-		c.mu.Unlock()
 		return nil
 	case status >= 300:
 		return nil

@@ -42,7 +42,7 @@ const certificateHint = "name its CA in a file of registry.d (field \"ca\"), or 
 // context of the request ended, or nil.
 func explain(host string, err, cause error, stall time.Duration) error {
 	if errors.Is(cause, errStalled) {
-		return &Error{Host: host, What: fmt.Sprintf("sends nothing for %s", stall), Transient: true}
+		return &Error{Host: host, What: fmt.Sprintf("sends next to nothing for %s", stall), Transient: true}
 	}
 	if cause != nil {
 		return cause
