@@ -54,7 +54,7 @@ caller's terminal and have no log.`,
 	f := cmd.Flags()
 	uuidFlag(f, &file)
 	f.StringVar(&o.app, "app", "", "`name` of the app, if the pod has several")
-	f.BoolVar(&o.follow, "follow", false, "go on until the pod has ended")
+	f.BoolVarP(&o.follow, "follow", "f", false, "go on until the pod has ended")
 	f.IntVar(&o.tail, "tail", -1, "print only that `many` of the lines that there are already; negative: all")
 	f.StringVar(&o.format, "format", logsRaw, "`raw`: what the app wrote; cri: the lines of the log file")
 	f.BoolVar(&o.timestamps, "timestamps", false, "start every line with the time when it was written")
