@@ -138,7 +138,7 @@ func extract(ctx context.Context, o outOptions) error {
 	if err != nil {
 		return inParent(o.path, err)
 	}
-	defer os.RemoveAll(temp)
+	defer func() { _ = os.RemoveAll(temp) }()
 	if err := h.unpackTo(ctx, temp); err != nil {
 		return err
 	}

@@ -269,7 +269,7 @@ func indexOf(t *testing.T, archive []byte) (index ocispec.Index) {
 	t.Helper()
 	for r := tar.NewReader(bytes.NewReader(archive)); ; {
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return index
 		}
 		if err != nil {

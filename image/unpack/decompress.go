@@ -3,6 +3,7 @@ package unpack
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -75,7 +76,7 @@ func decompress(blob io.Reader, mediaType string, l *Limits) (io.ReadCloser, err
 	}
 	r := bufio.NewReaderSize(blob, 64*kib)
 	head, err := r.Peek(6)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read the layer: %w", err)
 	}
 	is := sniff(head)
@@ -110,7 +111,7 @@ type zstdReader struct {
 
 func (z zstdReader) Read(p []byte) (int, error) {
 	n, err := z.Decoder.Read(p)
-	if err == zstd.ErrWindowSizeExceeded {
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
 		err = &LimitError{Limit: "window", Max: z.limits.Window}
 	}
 	return n, err

@@ -1,6 +1,7 @@
 package unpack
 
 import (
+	"errors"
 	"fmt"
 	"io"
 )
@@ -115,7 +116,7 @@ func (c *counter) drain(buf []byte, limit int64) error {
 			return &LimitError{Limit: "size", Max: limit}
 		}
 		if _, err := c.Read(buf); err != nil {
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return nil
 			}
 			return err

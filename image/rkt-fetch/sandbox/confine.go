@@ -44,6 +44,7 @@ func confine(target *os.File, fileSize int64) (int, error) {
 		if err := target.Chdir(); err != nil {
 			return 0, err
 		}
+		//nolint:forbidigo // a wall here: CAP_SYS_CHROOT goes with the other capabilities, and no descriptor leads out
 		if err := unix.Chroot("."); err != nil {
 			return 0, fmt.Errorf("make the target the root directory: %w", err)
 		}
