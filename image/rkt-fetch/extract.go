@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
@@ -168,7 +169,16 @@ func inParent(path string, err error) error {
 
 // unpackTo merges the layers into the directory Rootfs in work.
 func (h *held) unpackTo(ctx context.Context, work string) error {
-	if err := os.Mkdir(filepath.Join(work, sandbox.Rootfs), 0o755); err != nil {
+	// What a root directory is of which no layer says anything.
+	root := filepath.Join(work, sandbox.Rootfs)
+	err := os.Mkdir(root, 0o755)
+	if err == nil {
+		err = os.Chmod(root, 0o755) // whatever the umask
+	}
+	if err == nil {
+		err = os.Chtimes(root, time.Unix(0, 0), time.Unix(0, 0))
+	}
+	if err != nil {
 		return err
 	}
 	for i, desc := range h.manifest.Layers {

@@ -198,6 +198,9 @@ func testExtract(t *testing.T, rktFetch string) {
 	if got := readFile(t, out+"/x/rootfs/etc/both"); string(got) != "2" {
 		t.Errorf("the upper layer's file is %q", got)
 	}
+	if info, err := os.Stat(out + "/x/rootfs"); err != nil || info.Mode().Perm() != 0o755 || info.ModTime().Unix() != 0 {
+		t.Errorf("the root directory that no layer mentions is %v of %v, %v", info.Mode(), info.ModTime(), err)
+	}
 	if info, err := os.Stat(out + "/x"); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("others may enter the directory: %v, %v", info.Mode(), err)
 	}
