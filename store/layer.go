@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
 	"github.com/rkt/rkt/internal/atomicfile"
 	"github.com/rkt/rkt/internal/failpoint"
@@ -38,6 +39,7 @@ func (s *Store) Root(cfg ocispec.Image) (Root, error) {
 		return Root{}, fmt.Errorf("find layers: the image's rootfs has the type %.40q, not \"layers\"", cfg.RootFS.Type)
 	}
 	lower := make([]string, 0, len(cfg.RootFS.DiffIDs))
+	hidden := false
 	for _, diffID := range slices.Backward(cfg.RootFS.DiffIDs) {
 		if _, _, err := splitDigest(diffID); err != nil {
 			return Root{}, fmt.Errorf("find layers: %w", err)
@@ -47,11 +49,20 @@ func (s *Store) Root(cfg ocispec.Image) (Root, error) {
 		}
 		// The kernel refuses a tree that is stacked twice (ELOOP); what the
 		// lower one holds is hidden by the same in the upper one anyway.
-		if path := s.layerPath(diffID); !slices.Contains(lower, path) {
+		if path := s.layerPath(diffID); !hidden && !slices.Contains(lower, path) {
 			lower = append(lower, path)
+			hidden = isOpaque(path)
 		}
 	}
 	return Root{Lower: lower}, nil
+}
+
+// isOpaque reports whether a layer hides everything below it. Overlayfs heeds
+// that mark on every directory but the root of a tree.
+func isOpaque(path string) bool {
+	var value [2]byte
+	n, err := unix.Lgetxattr(path, "user.overlay.opaque", value[:])
+	return err == nil && n == 1 && value[0] == 'y'
 }
 
 func (s *Store) layerPath(diffID digest.Digest) string { return s.path("layers", diffID.Encoded()) }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 )
 
 func TestLayer(t *testing.T) {
@@ -151,5 +152,25 @@ func TestRoot(t *testing.T) {
 				t.Errorf("Lower = %v, want %v", root.Lower, want)
 			}
 		})
+	}
+}
+
+// TestRootOpaque holds that nothing is stacked below a layer that hides it all.
+func TestRootOpaque(t *testing.T) {
+	s := newStore(t)
+	fetchImage(t, s, "app", "a", "b", "c")
+	var ids []digest.Digest
+	for _, name := range []string{"a", "b", "c"} {
+		ids = append(ids, digest.FromString(name))
+	}
+	if err := unix.Setxattr(s.layerPath(ids[1]), "user.overlay.opaque", []byte("y"), 0); err != nil {
+		t.Skipf("the file system has no extended attributes: %v", err)
+	}
+	root, err := s.Root(ocispec.Image{RootFS: ocispec.RootFS{Type: "layers", DiffIDs: ids}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{s.layerPath(ids[2]), s.layerPath(ids[1])}; !slices.Equal(root.Lower, want) {
+		t.Errorf("Lower = %v, want %v", root.Lower, want)
 	}
 }
