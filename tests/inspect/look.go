@@ -18,7 +18,7 @@ type fd struct {
 	Flags  string `json:"flags"`
 }
 
-type report struct {
+type view struct {
 	Args       []string            `json:"args"`
 	Env        []string            `json:"env"`
 	Cwd        string              `json:"cwd"`
@@ -54,12 +54,12 @@ type mount struct {
 	Shared  string `json:"propagation"`
 }
 
-func look(fds []fd) report {
+func look(fds []fd) view {
 	status := statusFields()
 	cwd, _ := os.Getwd()
 	hostname, _ := os.Hostname()
 	session, _, _ := syscall.Syscall(syscall.SYS_GETSID, 0, 0, 0)
-	return report{
+	return view{
 		Args: os.Args, Env: os.Environ(), Cwd: cwd, PID: os.Getpid(), PPID: os.Getppid(), Session: int(session),
 		UID: numbers(status["Uid"]), GID: numbers(status["Gid"]), Groups: numbers(status["Groups"]),
 		FDs: fds, TTY: isTerminal(0) && isTerminal(1) && isTerminal(2),

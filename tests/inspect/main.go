@@ -19,6 +19,7 @@ import (
 )
 
 const usage = `inspect                     print what this process sees, as JSON
+inspect stay                print the same and stay until SIGTERM
 inspect exit N              exit with code N
 inspect kill SIGNAL         kill itself with a signal number
 inspect sleep DURATION      say "ready", then sleep
@@ -46,12 +47,15 @@ func main() {
 
 func run(args []string, fds []fd) error {
 	if len(args) == 0 {
-		out := json.NewEncoder(os.Stdout)
-		out.SetIndent("", "  ")
-		return out.Encode(look(fds))
+		return report(fds)
 	}
 	verb, rest := args[0], args[1:]
 	switch verb {
+	case "stay":
+		if err := report(fds); err != nil {
+			return err
+		}
+		return trap(nil)
 	case "exit":
 		os.Exit(number(rest, 0))
 	case "kill":
@@ -93,6 +97,12 @@ func run(args []string, fds []fd) error {
 		return fmt.Errorf("verb %q is unknown\n%s", verb, usage)
 	}
 	return nil
+}
+
+func report(fds []fd) error {
+	out := json.NewEncoder(os.Stdout)
+	out.SetIndent("", "  ")
+	return out.Encode(look(fds))
 }
 
 func number(args []string, missing int) int {

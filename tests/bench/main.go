@@ -1,0 +1,140 @@
+// Command bench measures rkt against its peers on this machine, in the same
+// minutes and in turns, and prints ratios:
+//
+//	go run ./tests/bench [-runs 50] [-only start,version,memory,fetch]
+//
+// It judges nothing by a clock of its own: a ratio over its goal is marked, and
+// the exit code stays 0, since a loaded machine proves nothing. Peers that are
+// not installed are named and left out. Everything it makes is in one temporary
+// directory that it removes.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+func main() {
+	runs := flag.Int("runs", 50, "how often each thing is started")
+	only := flag.String("only", "start,version,memory,fetch", "what to measure")
+	flag.Parse()
+	if handled, code := serveRunner(); handled {
+		os.Exit(code)
+	}
+	if err := run(*runs, strings.Split(*only, ",")); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// bench is the directory that everything happens in.
+type bench struct {
+	dir  string
+	runs int
+}
+
+func run(runs int, only []string) (err error) {
+	if os.Getuid() != 0 {
+		return errors.New("pods need root")
+	}
+	dir, err := os.MkdirTemp("", "rkt-bench-")
+	if err != nil {
+		return err
+	}
+	b := bench{dir, runs}
+	defer func() { err = errors.Join(err, b.remove()) }()
+	if err := b.build(); err != nil {
+		return err
+	}
+	for _, name := range only {
+		measure := map[string]func() error{"start": b.start, "version": b.version, "memory": b.memory, "fetch": b.fetch}[name]
+		if measure == nil {
+			return fmt.Errorf("measurement %q is unknown", name)
+		}
+		if err := measure(); err != nil {
+			return fmt.Errorf("measure %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// build makes the programs as they are installed, and what they are compared to.
+func (b bench) build() error {
+	if err := os.WriteFile(b.path("empty.go"), []byte("package main\n\nfunc main() {}\n"), 0o644); err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"make", "-s", "build", "BIN=" + b.path("bin")},
+		{"go", "build", "-trimpath", "-ldflags", "-s -w", "-o", b.path("empty"), b.path("empty.go")},
+		{"go", "build", "-trimpath", "-ldflags", "-s -w", "-o", b.path("mkimage"), "./tests/images/mkimage"},
+		{b.path("mkimage"), "busybox", b.path("layout") + ":busybox"},
+	} {
+		if _, err := b.do(args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b bench) path(names ...string) string {
+	return filepath.Join(append([]string{b.dir}, names...)...)
+}
+
+// rkt is a command line of rkt with the bench's directories.
+func (b bench) rkt(args ...string) []string {
+	return append([]string{
+		b.path("bin", "rkt"), "--dir=" + b.path("rkt"), "--local-config=" + b.path("etc"), "--system-config=" + b.path("usr"),
+	}, args...)
+}
+
+// do runs a command that is not measured.
+func (b bench) do(args ...string) (string, error) {
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "HOME="+b.dir, "GNUPGHOME="+b.path("gnupg"), "GOCACHE="+goCache(), "GOMODCACHE="+goModCache())
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+func goCache() string    { return goEnv("GOCACHE") }
+func goModCache() string { return goEnv("GOMODCACHE") }
+
+func goEnv(name string) string {
+	out, err := exec.Command("go", "env", name).Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func installed(programs ...string) bool {
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			fmt.Printf("  %s is not installed and left out (tests/setup.sh bench installs it)\n", p)
+			return false
+		}
+	}
+	return true
+}
+
+// remove unmounts what peers leave mounted below the directory, and deletes it.
+func (b bench) remove() error {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(data)) {
+		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], b.dir+"/") {
+			err = errors.Join(err, syscall.Unmount(f[4], syscall.MNT_DETACH))
+		}
+	}
+	return errors.Join(err, os.RemoveAll(b.dir))
+}
