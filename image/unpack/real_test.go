@@ -325,6 +325,20 @@ func TestMergeKeepsParents(t *testing.T) {
 	}
 }
 
+// TestMergeOpaqueRoot holds that a layer can hide everything below it.
+func TestMergeOpaqueRoot(t *testing.T) {
+	dir := t.TempDir()
+	dirs := []string{dir + "/below", dir + "/upper"}
+	unpackTo(t, dirs[0], (&hostile.Archive{}).File("d/lower", "").File("f", "").Bytes(), Options{})
+	unpackTo(t, dirs[1], (&hostile.Archive{}).File("d/upper", "").File(".wh..wh..opq", "").Bytes(), Options{})
+	mergeAll(t, dirs, dir+"/merged")
+	for name, want := range map[string]string{"d/upper": "file", "d/lower": "none", "f": "none"} {
+		if got := typeOf(t, filepath.Join(dir, "merged", name)); got != want {
+			t.Errorf("%q is %s, want %s", name, got, want)
+		}
+	}
+}
+
 // withOverlay takes the census of an overlay of dirs, lowest first, in a mount
 // namespace that ends with its thread.
 func withOverlay(t *testing.T, dirs []string, base string) (all string) {
