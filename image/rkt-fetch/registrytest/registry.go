@@ -35,6 +35,7 @@ type Registry struct {
 	Host string // "127.0.0.1:PORT"
 	Dir  string
 
+	t    testing.TB
 	open *Registry // the same storage without TLS and authentication
 }
 
@@ -45,7 +46,10 @@ func Start(t testing.TB, o Options) *Registry {
 	if o.Dir == "" {
 		o.Dir = t.TempDir()
 	}
-	r := &Registry{Dir: o.Dir}
+	r := &Registry{Dir: o.Dir, t: t}
+	if o.TLS == nil && o.Users == nil && o.Token == nil {
+		r.open = r
+	}
 	work := t.TempDir()
 	env := []string{"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=" + o.Dir, "OTEL_TRACES_EXPORTER=none"}
 	scheme := "http"
@@ -90,14 +94,12 @@ func Start(t testing.TB, o Options) *Registry {
 // registry's storage, unchanged or with flags of skopeo copy.
 func (r *Registry) Push(t testing.TB, layout, tag, name string, flags ...string) {
 	t.Helper()
-	if r.open == nil {
-		r.open = Start(t, Options{Dir: r.Dir})
-	}
+	host := r.Open(t)
 	args := append([]string{"copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"}, flags...)
 	if len(flags) == 0 {
 		args = append(args, "--all", "--preserve-digests")
 	}
-	args = append(args, "oci:"+layout+":"+tag, "docker://"+r.open.Host+"/"+name)
+	args = append(args, "oci:"+layout+":"+tag, "docker://"+host+"/"+name)
 	command := exec.Command(need(t, "skopeo"), args...)
 	command.Env = append(os.Environ(), "HOME="+t.TempDir())
 	if out, err := command.CombinedOutput(); err != nil {
@@ -110,7 +112,7 @@ func (r *Registry) Push(t testing.TB, layout, tag, name string, flags ...string)
 func (r *Registry) Open(t testing.TB) string {
 	t.Helper()
 	if r.open == nil {
-		r.open = Start(t, Options{Dir: r.Dir})
+		r.open = Start(r.t, Options{Dir: r.Dir})
 	}
 	return r.open.Host
 }
