@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -31,7 +30,7 @@ func (b bench) fetch() error {
 	if err != nil {
 		return err
 	}
-	skopeo, err := b.script("skopeo-umoci", "rm -rf %[1]s/oci %[1]s/unpacked && skopeo copy -q --policy %[1]s/policy.json --registries.d %[1]s/registries.d --src-tls-verify=false docker://"+ref+" oci:%[1]s/oci:big && "+
+	skopeo, err := b.script("skopeo-umoci", "rm -rf %[1]s/oci %[1]s/unpacked && skopeo copy -q --remove-signatures --policy %[1]s/policy.json --registries.d %[1]s/registries.d --src-tls-verify=false docker://"+ref+" oci:%[1]s/oci:big && "+
 		"exec umoci unpack --image %[1]s/oci:big %[1]s/unpacked")
 	if err != nil {
 		return err
@@ -80,32 +79,23 @@ func (b bench) registry() (address string, stop func(), err error) {
 	return "", nil, errors.New("the registry does not start, its log is in " + log.Name())
 }
 
-// pushSigned makes the image, a key and a simple signature in a lookaside
-// directory, and the policies of both sides that ask for it.
+// pushSigned makes the image, a simple signature of it in a lookaside directory,
+// and tells both sides to ask for that.
 func (b bench) pushSigned(address string) (ref string, err error) {
 	ref = address + "/bench/big:1"
-	if err := os.Mkdir(b.path("gnupg"), 0o700); err != nil {
-		return "", err
-	}
 	lookaside := b.path("signatures")
-	for file, text := range map[string]string{
-		"registries.d/bench.yaml":   fmt.Sprintf("docker:\n  %s:\n    lookaside: file://%s\n    lookaside-staging: file://%s\n    sigstore: file://%s\n    sigstore-staging: file://%s\n", address, lookaside, lookaside, lookaside, lookaside),
-		"policy.json":               fmt.Sprintf(`{"default":[{"type":"reject"}],"transports":{"docker":{%q:[{"type":"signedBy","keyType":"GPGKeys","keyPath":%q}]}}}`, address, b.path("key.asc")),
-		"etc/trust.d/bench.json":    fmt.Sprintf(`{"rktKind":"trust","rktVersion":"v1","rules":[{"match":[%q],"require":"any","keys":[{"type":"openpgp","path":%q}]}]}`, address+"/**", b.path("key.asc")),
-		"etc/registry.d/bench.json": fmt.Sprintf(`{"rktKind":"registry","rktVersion":"v1","registries":[%q],"lookaside":"file://%s"}`, address, lookaside),
+	for _, write := range []error{
+		b.write("registries.d/bench.yaml", "docker:\n  %[1]s:\n    lookaside: file://%[2]s\n    lookaside-staging: file://%[2]s\n    sigstore: file://%[2]s\n    sigstore-staging: file://%[2]s\n", address, lookaside),
+		b.write("policy.json", `{"default":[{"type":"reject"}],"transports":{"docker":{%q:[{"type":"signedBy","keyType":"GPGKeys","keyPath":%q}]}}}`, address, b.path("key.asc")),
+		b.write("etc/registry.d/bench.json", `{"rktKind":"registry","rktVersion":"v1","registries":[%q],"lookaside":"file://%s"}`, address, lookaside),
 	} {
-		if err := os.MkdirAll(filepath.Dir(b.path(file)), 0o755); err != nil {
-			return "", err
-		}
-		if err := os.WriteFile(b.path(file), []byte(text), 0o644); err != nil {
-			return "", err
+		if write != nil {
+			return "", write
 		}
 	}
 	for _, command := range []string{
-		"gpg --batch --quiet --passphrase '' --quick-gen-key bench@localhost rsa2048 sign never",
-		"gpg --batch --armor --output %[1]s/key.asc --export bench@localhost",
 		"%[1]s/mkimage -layers 10 -megabytes 50 big %[1]s/big:1",
-		"skopeo copy -q --insecure-policy --registries.d %[1]s/registries.d --dest-tls-verify=false --sign-by bench@localhost oci:%[1]s/big:1 docker://" + ref,
+		"skopeo copy -q --insecure-policy --registries.d %[1]s/registries.d --dest-tls-verify=false --sign-by " + signer + " oci:%[1]s/big:1 docker://" + ref,
 		"rm -r %[1]s/big",
 	} {
 		if strings.Contains(command, "%[1]s") {

@@ -66,6 +66,12 @@ func run(runs int, only []string) (err error) {
 
 // build makes the programs as they are installed, and what they are compared to.
 func (b bench) build() error {
+	if err := os.Mkdir(b.path("gnupg"), 0o700); err != nil {
+		return err
+	}
+	if err := b.write("etc/trust.d/bench.json", `{"rktKind":"trust","rktVersion":"v1","rules":[{"match":["**"],"require":"any","keys":[{"type":"openpgp","path":%q}]}]}`, b.path("key.asc")); err != nil {
+		return err
+	}
 	if err := os.WriteFile(b.path("empty.go"), []byte("package main\n\nfunc main() {}\n"), 0o644); err != nil {
 		return err
 	}
@@ -74,12 +80,29 @@ func (b bench) build() error {
 		{"go", "build", "-trimpath", "-ldflags", "-s -w", "-o", b.path("empty"), b.path("empty.go")},
 		{"go", "build", "-trimpath", "-ldflags", "-s -w", "-o", b.path("mkimage"), "./tests/images/mkimage"},
 		{b.path("mkimage"), "busybox", b.path("layout") + ":busybox"},
+		{"gpg", "--batch", "--quiet", "--passphrase", "", "--quick-gen-key", signer, "rsa2048", "sign", "never"},
+		{"gpg", "--batch", "--armor", "--output", b.path("key.asc"), "--export", signer},
+		{"tar", "-C", b.path("layout"), "-cf", b.path("busybox.tar"), "."},
+		{"gpg", "--batch", "--armor", "--detach-sign", b.path("busybox.tar")},
 	} {
 		if _, err := b.do(args...); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// signer made all images here; rkt trusts nobody else.
+const signer = "bench@localhost"
+
+// image is a busybox with its signature beside it.
+func (b bench) image() string { return "oci-archive:" + b.path("busybox.tar") }
+
+func (b bench) write(name, format string, values ...any) error {
+	if err := os.MkdirAll(filepath.Dir(b.path(name)), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(b.path(name), fmt.Appendf(nil, format, values...), 0o644)
 }
 
 func (b bench) path(names ...string) string {
@@ -136,5 +159,6 @@ func (b bench) remove() error {
 			err = errors.Join(err, syscall.Unmount(f[4], syscall.MNT_DETACH))
 		}
 	}
-	return errors.Join(err, os.RemoveAll(b.dir))
+	_, agent := b.do("gpgconf", "--kill", "all")
+	return errors.Join(err, agent, os.RemoveAll(b.dir))
 }

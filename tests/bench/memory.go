@@ -22,7 +22,6 @@ const (
 // memory counts what running pods cost beside their apps: the proportional set
 // size of every process of ours.
 func (b bench) memory() (err error) {
-	image := "oci:" + b.path("layout") + ":busybox"
 	var running []*exec.Cmd
 	defer func() {
 		for _, cmd := range running {
@@ -33,7 +32,7 @@ func (b bench) memory() (err error) {
 		err = errors.Join(err, gc)
 	}()
 	for range pods {
-		args := b.rkt("--insecure-options=image", "run", "--net=none", image, "--exec=/bin/sleep", "--", "1000")
+		args := b.rkt("run", "--net=none", b.image(), "--exec=/bin/sleep", "--", "1000")
 		cmd := exec.Command(args[0], args[1:]...)
 		if err := cmd.Start(); err != nil {
 			return err
