@@ -33,8 +33,8 @@ func newLogsCmd(g *globals) *cobra.Command {
 		Use:   "logs [flags] UUID | --uuid-file FILE",
 		Short: "Print what an app has written",
 		Long: `Print what an app of a pod has written: to standard output what it wrote there,
-to standard error what it wrote there. Apps of interactive pods write to the
-caller's terminal and have no log.`,
+to standard error what it wrote there. What an app writes to its terminal is
+kept as standard output.`,
 		ValidArgsFunction: completePods(g, nil),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			list, err := uuids(args, file, 1)
