@@ -197,6 +197,48 @@ func (s *sandbox) remove() error {
 // plan. If we die before, init finds the plan incomplete and ends; if later,
 // the kernel ends it.
 func startInit(m *pod.Manifest, p *plan.Pod, lock, socket int) (pid, pidfd int, err error) {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return 0, -1, err
+	}
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return 0, -1, os.NewSyscallError("pipe2", err)
+	}
+	pid, pidfd, err = makeInit(m, p, [3]int{lock, socket, pipe[0]})
+	// Only init has the reading end now, so that a dead init is noticed.
+	unix.Close(pipe[0])
+	if err == nil {
+		err = sendPlan(pipe[1], data)
+	}
+	unix.Close(pipe[1])
+	if err != nil {
+		return 0, -1, fmt.Errorf("start init of pod %s: %w", p.UUID, err)
+	}
+	if err := linux.WriteFile(unix.AT_FDCWD, pod.PidFile, strconv.AppendInt(nil, int64(os.Getpid()), 10), 0o640); err != nil {
+		return 0, -1, fmt.Errorf("record pid: %w", err)
+	}
+	return pid, pidfd, nil
+}
+
+func sendPlan(fd int, data []byte) error {
+	for len(data) > 0 {
+		n, err := unix.Write(fd, data)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EPIPE): // a dead init has said why itself
+			return nil
+		case err != nil:
+			return fmt.Errorf("send the plan: %w", err)
+		default:
+			data = data[n:]
+		}
+	}
+	return nil
+}
+
+// makeInit makes the process. fds are what init gets; here they stay open.
+func makeInit(m *pod.Manifest, p *plan.Pod, fds [3]int) (pid, pidfd int, err error) {
 	place, err := cgroup.Open(p.Cgroups, "")
 	if err != nil {
 		return 0, -1, err
@@ -207,41 +249,25 @@ func startInit(m *pod.Manifest, p *plan.Pod, lock, socket int) (pid, pidfd int, 
 		return 0, -1, err
 	}
 	defer program.Close()
-	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
-		return 0, -1, os.NewSyscallError("pipe2", err)
-	}
-	defer unix.Close(pipe[0])
-	s, err := initScript(p, place, program.FD(), [3]int{lock, socket, pipe[0]})
-	if err == nil {
-		// init is told to die with the thread that made it, PR_SET_PDEATHSIG,
-		// so that thread must live as long as we do.
-		runtime.LockOSThread()
-		pid, pidfd, err = s.Start()
-	}
-	if err != nil {
-		unix.Close(pipe[1])
-		return 0, -1, fmt.Errorf("start init of pod %s: %w", p.UUID, err)
-	}
-	data, err := json.Marshal(p)
-	if err != nil {
-		return 0, -1, err
-	}
-	for len(data) > 0 && err == nil {
-		var n int
-		if n, err = unix.Write(pipe[1], data); err == unix.EINTR {
-			n, err = 0, nil
+	// What the script moves must not be where it moves something else.
+	var high []int
+	defer func() {
+		for _, fd := range high {
+			unix.Close(fd)
 		}
-		data = data[max(n, 0):]
+	}()
+	for _, fd := range append(fds[:], program.FD()) {
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, firstFree)
+		if err != nil {
+			return 0, -1, os.NewSyscallError("fcntl", err)
+		}
+		high = append(high, dup)
 	}
-	unix.Close(pipe[1])
-	if err != nil && !errors.Is(err, unix.EPIPE) { // a dead init has said why itself
-		return 0, -1, fmt.Errorf("send plan to init: %w", err)
-	}
-	if err := linux.WriteFile(unix.AT_FDCWD, pod.PidFile, strconv.AppendInt(nil, int64(os.Getpid()), 10), 0o640); err != nil {
-		return 0, -1, fmt.Errorf("record pid: %w", err)
-	}
-	return pid, pidfd, nil
+	s := initScript(p, place, high)
+	// init is told to die with the thread that made it, PR_SET_PDEATHSIG, so
+	// that thread must live as long as we do.
+	runtime.LockOSThread()
+	return s.Start()
 }
 
 // openProgram is the program on a read-only mount of its own, so that nothing
@@ -258,12 +284,15 @@ func openProgram(path string) (*linux.Mount, error) {
 	return m, nil
 }
 
-// initFDs are the numbers that init knows its descriptors by.
+// initFDs are the numbers that init knows its descriptors by, firstFree is
+// beyond them.
 var initFDs = [3]int{control.PodFD, control.SocketFD, control.PlanFD}
 
-// initScript is the process that becomes init. fds become initFDs; nothing
-// else but stdio stays open.
-func initScript(p *plan.Pod, place *cgroup.Place, program int, fds [3]int) (*linux.Script, error) {
+const firstFree = control.PlanFD + 1
+
+// initScript is the process that becomes init. fds are what becomes initFDs,
+// and init's program; nothing else but stdio stays open.
+func initScript(p *plan.Pod, place *cgroup.Place, fds []int) *linux.Script {
 	flags := uint64(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
 	if p.Loopback {
 		flags |= unix.CLONE_NEWNET
@@ -275,26 +304,16 @@ func initScript(p *plan.Pod, place *cgroup.Place, program int, fds [3]int) (*lin
 	}
 	s.Call("die with stage1", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
 	s.Call("start session", unix.SYS_SETSID)
-	high := control.PlanFD + 1
-	for i := range fds {
-		// First out of the way of each other, then to their places.
-		fd, err := unix.FcntlInt(uintptr(fds[i]), unix.F_DUPFD_CLOEXEC, high)
-		if err != nil {
-			return nil, os.NewSyscallError("fcntl", err)
-		}
-		s.Call("arrange descriptors", unix.SYS_DUP3, uintptr(fd), uintptr(initFDs[i]), 0)
+	for i, number := range initFDs {
+		s.Call("arrange descriptors", unix.SYS_DUP3, uintptr(fds[i]), uintptr(number), 0)
 	}
-	s.CloseFrom(high, unix.CLOSE_RANGE_CLOEXEC)
+	s.CloseFrom(firstFree, unix.CLOSE_RANGE_CLOEXEC)
 	s.Try("close descriptor", unix.SYS_CLOSE, 3) // nobody's
 	s.Call("restore limit of open files", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, linux.Ptr(s, &rlimit.NoFile), 0)
-	fd, err := unix.FcntlInt(uintptr(program), unix.F_DUPFD_CLOEXEC, high)
-	if err != nil {
-		return nil, os.NewSyscallError("fcntl", err)
-	}
 	s.Unblock()
 	// One thread is enough for init, and costs the least memory.
-	s.ExecFD(fd, "stage1-init", []string{"stage1-init"}, []string{"GOMAXPROCS=1"})
-	return s, nil
+	s.ExecFD(fds[len(initFDs)], "stage1-init", []string{"stage1-init"}, []string{"GOMAXPROCS=1"})
+	return s
 }
 
 // wait waits for init and returns the pod's exit code.

@@ -16,7 +16,7 @@ import (
 // identity is what a user resolves to.
 type identity struct {
 	uid, gid uint32
-	groups   []uint32 // supplementary, without gid
+	groups   []uint32 // supplementary
 	name     string   // "" if /etc/passwd has none for the number
 	home     string   // "/" if the user has none
 }
@@ -55,7 +55,9 @@ func resolve(root *linux.Root, spec string, extra []uint32) (identity, error) {
 	} else {
 		id.groups = memberships(groups, id.name)
 	}
-	id.groups = append(id.groups, extra...)
+	// With the primary group: a program that changes its group must not lose
+	// what denies that group access (CVE-2022-2989).
+	id.groups = append(append(id.groups, extra...), id.gid)
 	slices.Sort(id.groups)
 	id.groups = slices.Compact(id.groups)
 	return id, nil
