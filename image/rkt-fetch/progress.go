@@ -78,12 +78,16 @@ func (l *line) Done() {
 }
 
 // bars is one bar for each layer.
-type bars struct{ container *mpb.Progress }
+type bars struct {
+	container *mpb.Progress
+	pending   atomic.Int64
+}
 
 func (b *bars) Note(line string) { fmt.Fprintln(b.container, line) }
 
 func (b *bars) Layer(d digest.Digest, size int64) pull.Track {
-	t := &bar{size: size}
+	t := &bar{size: size, pending: &b.pending}
+	b.pending.Add(1)
 	// One more than there is: the bar ends with the unpacking.
 	t.bar = b.container.AddBar(size+1,
 		mpb.PrependDecorators(
@@ -95,17 +99,31 @@ func (b *bars) Layer(d digest.Digest, size int64) pull.Track {
 	return t
 }
 
-func (b *bars) close() { b.container.Shutdown() }
+func (b *bars) close() {
+	if b.pending.Load() == 0 {
+		b.container.Wait() // draws what has ended since the last time
+		return
+	}
+	b.container.Shutdown()
+}
 
 type bar struct {
 	bar       *mpb.Bar
 	size      int64
 	unpacking atomic.Bool
+	pending   *atomic.Int64
+	once      sync.Once
 }
 
 func (t *bar) At(offset int64) { t.bar.SetCurrent(min(offset, t.size)) }
 func (t *bar) Unpacking()      { t.unpacking.Store(true) }
-func (t *bar) Done()           { t.bar.SetCurrent(t.size + 1) }
+
+func (t *bar) Done() {
+	t.once.Do(func() {
+		t.bar.SetCurrent(t.size + 1)
+		t.pending.Add(-1)
+	})
+}
 
 func (t *bar) state(s decor.Statistics) string {
 	switch {

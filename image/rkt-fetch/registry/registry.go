@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -144,7 +143,7 @@ func (s *Source) prepare(ctx context.Context, ep *endpoint) {
 }
 
 // speaksPlain reports whether a server must be asked by plain HTTP: it answers
-// so on its TLS port, or, when no port is named, nobody is at 443.
+// so where TLS was tried, or cannot be reached there but can by plain HTTP.
 func (s *Source) speaksPlain(ctx context.Context, server string) bool {
 	probe := func(scheme string) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+server+"/v2/", nil)
@@ -162,11 +161,7 @@ func (s *Source) speaksPlain(ctx context.Context, server string) bool {
 	if err == nil || !errors.As(err, &failed) {
 		return false
 	}
-	if failed.PlainHTTP {
-		return true
-	}
-	u := url.URL{Host: server}
-	return u.Port() == "" && probe("http") == nil
+	return failed.PlainHTTP || !failed.TLS && probe("http") == nil
 }
 
 func (ep endpoint) settings() *regconfig.Host {

@@ -86,7 +86,7 @@ func (b *body) Read(p []byte) (int, error) {
 	case err == io.EOF:
 		b.err = io.EOF
 	case err != nil:
-		b.err = explain(b.host, err, context.Cause(b.ctx), b.stall)
+		b.err = explain(b.host, "", err, context.Cause(b.ctx), b.stall)
 	}
 	if b.err != nil {
 		b.end()

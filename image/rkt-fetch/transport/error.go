@@ -23,7 +23,8 @@ type Error struct {
 	Host      string
 	What      string
 	Transient bool
-	PlainHTTP bool  // it answers in plain HTTP
+	PlainHTTP bool  // it answers in plain HTTP where TLS was tried
+	TLS       bool  // it speaks TLS, in a way that is not accepted
 	Err       error // detail, or nil
 }
 
@@ -39,8 +40,8 @@ func (e *Error) Unwrap() error { return e.Err }
 const certificateHint = "name its CA in a file of registry.d (field \"ca\"), or accept any certificate with --insecure-options=tls"
 
 // explain finds the sentence for an error of net/http. cause is why the
-// context of the request ended, or nil.
-func explain(host string, err, cause error, stall time.Duration) error {
+// context of the request ended, or nil; proxy is the one that was asked, or "".
+func explain(host, proxy string, err, cause error, stall time.Duration) error {
 	if errors.Is(cause, errStalled) {
 		return &Error{Host: host, What: fmt.Sprintf("sends next to nothing for %s", stall), Transient: true}
 	}
@@ -48,14 +49,14 @@ func explain(host string, err, cause error, stall time.Duration) error {
 		return cause
 	}
 	if e := explainTLS(host, err); e != nil {
+		e.TLS = !e.PlainHTTP
 		return e
 	}
 	var dns *net.DNSError
 	var op *net.OpError
-	proxied := errors.As(err, &op) && op.Op == "proxyconnect"
 	switch {
-	case proxied:
-		return &Error{Host: host, What: "is behind a proxy that fails", Transient: true, Err: errors.New(OneLine(op.Err.Error()))}
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		return &Error{Host: host, What: fmt.Sprintf("cannot be asked through proxy %s", proxy), Transient: true, Err: errors.New(OneLine(op.Err.Error()))}
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return &Error{Host: host, What: "has a name that cannot be resolved"}
 	case errors.As(err, &dns):
@@ -70,7 +71,12 @@ func explain(host string, err, cause error, stall time.Duration) error {
 		strings.Contains(err.Error(), "invalid header"), strings.Contains(err.Error(), "malformed chunked"), strings.Contains(err.Error(), "response headers exceeded"):
 		return &Error{Host: host, What: "answers with something that is not HTTP"}
 	}
-	return &Error{Host: host, What: "cannot be asked", Transient: true, Err: errors.New(OneLine(err.Error()))}
+	what := "cannot be asked"
+	if proxy != "" {
+		// A proxy's refusal to connect has no type of its own.
+		what += " through proxy " + proxy
+	}
+	return &Error{Host: host, What: what, Transient: true, Err: errors.New(OneLine(err.Error()))}
 }
 
 func isTimeout(err error) bool {
@@ -79,7 +85,7 @@ func isTimeout(err error) bool {
 }
 
 // explainTLS returns nil for what is not about TLS.
-func explainTLS(host string, err error) error {
+func explainTLS(host string, err error) *Error {
 	var unknown x509.UnknownAuthorityError
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError

@@ -92,7 +92,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := inner.RoundTrip(out)
 	watch.pause(0)
 	if err != nil {
-		err = explain(host, err, context.Cause(ctx), t.opts.Stall)
+		err = explain(host, proxyOf(out), err, context.Cause(ctx), t.opts.Stall)
 		watch.stop()
 		detach()
 		cancel(nil)
@@ -107,6 +107,15 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		end: func() { watch.stop(); detach(); cancel(nil) },
 	}
 	return resp, nil
+}
+
+// proxyOf is the host of the proxy that a request goes through, or "".
+func proxyOf(req *http.Request) string {
+	proxy, err := http.ProxyFromEnvironment(req)
+	if err != nil || proxy == nil {
+		return ""
+	}
+	return proxy.Host
 }
 
 // first is the request that a chain of redirects started with.
