@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"unsafe"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
@@ -81,12 +82,14 @@ func restrictWrites(dir string) error {
 	const writing landlock.AccessFSSet = ll.AccessFSWriteFile | ll.AccessFSTruncate | ll.AccessFSRefer |
 		ll.AccessFSRemoveDir | ll.AccessFSRemoveFile | ll.AccessFSMakeReg | ll.AccessFSMakeDir |
 		ll.AccessFSMakeSym | ll.AccessFSMakeFifo | ll.AccessFSMakeChar | ll.AccessFSMakeBlock | ll.AccessFSMakeSock
+	rules := []landlock.Rule{landlock.PathAccess(ll.AccessFSWriteFile, os.DevNull)}
+	// The parts of the store may be links to other disks.
+	for _, part := range []string{"", "images", "images/blobs", "partial", "layers", "locks"} {
+		rules = append(rules, landlock.PathAccess(writing, filepath.Join(dir, part)))
+	}
 	policy, err := landlock.NewConfig(writing)
 	if err == nil {
-		err = policy.BestEffort().RestrictPaths(
-			landlock.PathAccess(writing, dir),
-			landlock.PathAccess(ll.AccessFSWriteFile, os.DevNull),
-		)
+		err = policy.BestEffort().RestrictPaths(rules...)
 	}
 	if err != nil {
 		return fmt.Errorf("restrict writing to %q by Landlock: %w", dir, err)

@@ -89,7 +89,7 @@ func runFetch(args []string) error {
 	defer stop()
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("fetch %q: it takes longer than %s (%s); what was loaded is kept for the next try", o.image, timeout, timeoutEnv))
 	defer cancel()
-	t, err := newTask(ctx, o, stall)
+	t, err := newTask(o, stall)
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func runFetch(args []string) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Println(string(line))
+	_, err = os.Stdout.Write(append(line, '\n'))
 	return err
 }
 
@@ -128,7 +128,7 @@ type task struct {
 	options pull.Options
 }
 
-func newTask(ctx context.Context, o fetchOptions, stall time.Duration) (*task, error) {
+func newTask(o fetchOptions, stall time.Duration) (*task, error) {
 	ref, err := reference.Parse(o.image)
 	if err != nil {
 		return nil, err

@@ -21,9 +21,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/rkt/rkt/image/rkt-fetch/pull"
-	"github.com/rkt/rkt/image/rkt-fetch/registrytest"
 	"github.com/rkt/rkt/store"
 	"github.com/rkt/rkt/tests/images"
+	"github.com/rkt/rkt/tests/registrytest"
 )
 
 // built is rkt-fetch as it is shipped, built once.

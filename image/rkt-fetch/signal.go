@@ -31,7 +31,7 @@ func untilSignal(task string) (ctx context.Context, stop func()) {
 			case <-stopped:
 			case <-time.After(patience):
 				fmt.Fprintln(os.Stderr, cause)
-				os.Exit(failure)
+				os.Exit(failure) //nolint:forbidigo // the task does not end by itself, which is all that there is to know
 			}
 		}
 	}()

@@ -178,7 +178,7 @@ func (s *Source) copy(ctx context.Context, desc ocispec.Descriptor, sink source.
 		if _, err := sink.Write(buffer[:n]); err != nil {
 			return err
 		}
-		if err != nil && (err != io.EOF || sink.Offset() < m.size) {
+		if err != nil && (!errors.Is(err, io.EOF) || sink.Offset() < m.size) {
 			return fmt.Errorf("blob %s: %w", desc.Digest, err)
 		}
 	}

@@ -93,7 +93,7 @@ func (s *Source) make(file, mediaType string) (ocispec.Descriptor, error) {
 	if mediaType == "" {
 		magic := make([]byte, 6)
 		n, err := m.ReadAt(magic, 0)
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return ocispec.Descriptor{}, fmt.Errorf("file %.100q: %w", file, err)
 		}
 		switch compression := sniff(magic[:n]); compression {

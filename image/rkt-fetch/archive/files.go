@@ -109,7 +109,7 @@ func openTar(ctx context.Context, name string, hasher *trust.ArchiveHasher, temp
 func private(ctx context.Context, f *os.File, hasher *trust.ArchiveHasher, temp string) (*os.File, error) {
 	magic := make([]byte, 6)
 	n, err := f.ReadAt(magic, 0)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, plain(err)
 	}
 	compression := sniff(magic[:n])
@@ -225,7 +225,7 @@ func (t *tarball) scan(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {

@@ -19,12 +19,12 @@ import (
 
 	"github.com/rkt/rkt/image/reference"
 	"github.com/rkt/rkt/image/rkt-fetch/registry"
-	"github.com/rkt/rkt/image/rkt-fetch/registrytest"
 	"github.com/rkt/rkt/image/rkt-fetch/transport"
 	"github.com/rkt/rkt/image/trust"
 	"github.com/rkt/rkt/internal/config"
 	"github.com/rkt/rkt/internal/insecure"
 	"github.com/rkt/rkt/tests/images"
+	"github.com/rkt/rkt/tests/registrytest"
 )
 
 func repository(t *testing.T, host, path string) *registry.Source {

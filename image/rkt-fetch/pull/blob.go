@@ -17,22 +17,21 @@ func (silent) At(int64)   {}
 func (silent) Unpacking() {}
 func (silent) Done()      {}
 
-// blob makes sure that a blob is in the store, and reports whether it had to
-// be fetched.
-func (f *fetch) blob(ctx context.Context, desc ocispec.Descriptor, track Track) (fetched bool, err error) {
+// blob makes sure that a blob is in the store.
+func (f *fetch) blob(ctx context.Context, desc ocispec.Descriptor, track Track) error {
 	if ok, err := f.lease.HasBlob(desc); err != nil || ok {
-		return false, err
+		return err
 	}
 	for direct := false; ; direct = true {
 		sink := &sink{lease: f.lease, desc: desc, track: track}
 		resumed, err := f.copy(ctx, sink, direct)
 		if err == nil {
-			return sink.wrote, nil
+			return nil
 		}
 		// Bytes of an earlier run may have been damaged by a power cut, or been
 		// a lie already then; those of a mirror may be the mirror's fault.
 		if direct || !errors.Is(err, store.ErrMismatch) {
-			return false, err
+			return err
 		}
 		f.Progress.Note(fmt.Sprintf("%v; it is fetched again from its start (%d bytes of it were kept from earlier)", err, resumed))
 	}
@@ -40,7 +39,10 @@ func (f *fetch) blob(ctx context.Context, desc ocispec.Descriptor, track Track) 
 
 // copy makes one attempt, which itself may take many requests.
 func (f *fetch) copy(ctx context.Context, s *sink, direct bool) (resumed int64, err error) {
-	if err := s.open(); err != nil {
+	notice := f.notice("blob", s.desc.Digest)
+	err = s.open()
+	notice.Stop()
+	if err != nil {
 		return 0, err
 	}
 	resumed = s.w.Offset()
@@ -67,7 +69,6 @@ type sink struct {
 	desc  ocispec.Descriptor
 	track Track
 	w     *store.Writer
-	wrote bool
 }
 
 func (s *sink) open() (err error) {
@@ -82,7 +83,6 @@ func (s *sink) Offset() int64 { return s.w.Offset() }
 
 func (s *sink) Write(p []byte) (int, error) {
 	n, err := s.w.Write(p)
-	s.wrote = s.wrote || n > 0
 	s.track.At(s.w.Offset())
 	return n, err
 }

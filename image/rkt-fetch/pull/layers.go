@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -19,6 +20,9 @@ import (
 // downloads is how many blobs are fetched at the same time: enough to fill a
 // line that one connection does not, few enough to be a polite client.
 const downloads = 4
+
+// patience is how long to wait for another process without a word.
+const patience = 5 * time.Second
 
 // layer is one layer of the image that is not there yet. Layers may repeat: a
 // blob is fetched once and a diffID unpacked once.
@@ -163,7 +167,9 @@ func (f *fetch) reserve(ctx context.Context, list []*layer, fail func(error), re
 	ordered := slices.SortedFunc(slices.Values(list), func(a, b *layer) int { return cmp.Compare(a.diffID, b.diffID) })
 	for _, l := range ordered {
 		if l.unpack && ctx.Err() == nil {
+			notice := f.notice("layer", l.diffID)
 			dir, err := f.lease.Layer(l.diffID)
+			notice.Stop()
 			if err != nil {
 				fail(err)
 				return
@@ -174,6 +180,14 @@ func (f *fetch) reserve(ctx context.Context, list []*layer, fail func(error), re
 	}
 }
 
+// notice says so when something is long in coming that another process may
+// have its hands on, a stopped one perhaps.
+func (f *fetch) notice(kind string, d digest.Digest) *time.Timer {
+	return time.AfterFunc(patience, func() {
+		f.Progress.Note(fmt.Sprintf("waiting for %s %s, which another process seems to be fetching", kind, d))
+	})
+}
+
 // fetchLayer fetches the blob of layers that are the same.
 func (f *fetch) fetchLayer(ctx context.Context, same []*layer) error {
 	first := same[0]
@@ -181,7 +195,7 @@ func (f *fetch) fetchLayer(ctx context.Context, same []*layer) error {
 	if err := f.sound(first.desc); err != nil {
 		return err
 	}
-	if _, err := f.blob(ctx, first.desc, first.track); err != nil {
+	if err := f.blob(ctx, first.desc, first.track); err != nil {
 		return err
 	}
 	first.track.At(first.desc.Size)

@@ -270,7 +270,7 @@ func (f *fetch) config(ctx context.Context, m ocispec.Manifest) (ocispec.Image, 
 	if err := f.sound(m.Config); err != nil {
 		return ocispec.Image{}, err
 	}
-	if _, err := f.blob(ctx, m.Config, silent{}); err != nil {
+	if err := f.blob(ctx, m.Config, silent{}); err != nil {
 		return ocispec.Image{}, err
 	}
 	cfg, err := f.Store.Config(m)

@@ -19,7 +19,6 @@ import (
 	"github.com/rkt/rkt/image/reference"
 	"github.com/rkt/rkt/image/rkt-fetch/archive"
 	"github.com/rkt/rkt/image/rkt-fetch/registry"
-	"github.com/rkt/rkt/image/rkt-fetch/registrytest"
 	"github.com/rkt/rkt/image/rkt-fetch/source"
 	"github.com/rkt/rkt/image/rkt-fetch/transport"
 	"github.com/rkt/rkt/image/trust"
@@ -28,6 +27,7 @@ import (
 	"github.com/rkt/rkt/internal/insecure"
 	"github.com/rkt/rkt/store"
 	"github.com/rkt/rkt/tests/images"
+	"github.com/rkt/rkt/tests/registrytest"
 )
 
 // notes is a Progress that remembers.

@@ -15,9 +15,9 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/rkt/rkt/image/rkt-fetch/archive"
-	"github.com/rkt/rkt/image/rkt-fetch/registrytest"
 	"github.com/rkt/rkt/image/trust"
 	"github.com/rkt/rkt/tests/images"
+	"github.com/rkt/rkt/tests/registrytest"
 )
 
 // trusting loads a policy that wants a key for everything of a host.

@@ -75,7 +75,7 @@ func (s *Source) copyBlob(ctx context.Context, ep endpoint, desc ocispec.Descrip
 	}
 	// regclient's reader would hash what the sink hashes anyway, and fail for
 	// a blob that does not start at 0.
-	body := resp.Response().Body
+	body := resp.Response().Body //nolint:bodyclose // resp.Close does
 	for sink.Offset() < desc.Size {
 		n, err := body.Read(buffer[:min(copyBuffer, desc.Size-sink.Offset())])
 		if n > 0 {
@@ -83,10 +83,10 @@ func (s *Source) copyBlob(ctx context.Context, ep endpoint, desc ocispec.Descrip
 				return writeError{err}
 			}
 		}
-		if err == io.EOF && sink.Offset() < desc.Size {
+		if errors.Is(err, io.EOF) && sink.Offset() < desc.Size {
 			err = &transport.Error{Host: ep.host, What: fmt.Sprintf("ends %s after %d of %d bytes", what, sink.Offset(), desc.Size), Transient: true}
 		}
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return c.failure(what, err)
 		}
 	}

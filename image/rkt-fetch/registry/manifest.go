@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -31,6 +32,9 @@ func (s *Source) Head(ctx context.Context) (digest.Digest, error) {
 	err := s.retry(ctx, false, func(ep endpoint) error {
 		c := &call{ep: ep, wire: s.wire, limit: source.MaxDocument, most: maxRequests}
 		m, err := s.client.ManifestHead(c.in(ctx), ep.tagged(tag))
+		if err != nil && c.silent() {
+			return nil
+		}
 		if err != nil {
 			return c.failure(ep.what(tag), err)
 		}
@@ -66,6 +70,18 @@ func (s *Source) Child(ctx context.Context, desc ocispec.Descriptor) (source.Doc
 		err = fmt.Errorf("%s answers with %q for %s, its index says %q", s, doc.Descriptor.MediaType, desc.Digest, desc.MediaType)
 	}
 	return doc, err
+}
+
+// silent says that the answer to a HEAD request says nothing, which some
+// registries do well with for GET.
+func (c *call) silent() bool {
+	switch c.status {
+	case 0:
+		return c.broken == nil
+	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return true
+	}
+	return false
 }
 
 // Manifest reads the document of a tag or digest. By digest it is verified.

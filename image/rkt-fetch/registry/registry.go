@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -121,6 +122,7 @@ func (s *Source) connect() *reg.Reg {
 		reg.WithConfigHosts(s.hosts),
 		reg.WithHTTPClient(&http.Client{Transport: s.wire}),
 		reg.WithUserAgent("rkt-fetch"),
+		reg.WithSlog(slog.New(slog.DiscardHandler)),
 		reg.WithManifestMax(source.MaxDocument, source.MaxDocument),
 		// One try and one more with a token; all patience is in retry.
 		reg.WithRetryLimit(1),

@@ -15,11 +15,11 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/rkt/rkt/image/reference"
-	"github.com/rkt/rkt/image/rkt-fetch/registrytest"
 	"github.com/rkt/rkt/image/rkt-fetch/transport"
 	"github.com/rkt/rkt/internal/config"
 	"github.com/rkt/rkt/internal/insecure"
 	"github.com/rkt/rkt/tests/images"
+	"github.com/rkt/rkt/tests/registrytest"
 )
 
 // layout writes an image of one random-looking layer into an OCI layout.

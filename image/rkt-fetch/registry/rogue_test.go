@@ -19,9 +19,9 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/rkt/rkt/image/rkt-fetch/registrytest"
 	"github.com/rkt/rkt/image/rkt-fetch/source"
 	"github.com/rkt/rkt/internal/insecure"
+	"github.com/rkt/rkt/tests/registrytest"
 )
 
 // rogue is a server that does what no real registry will do.
@@ -328,6 +328,41 @@ func TestManifestAgainstRogues(t *testing.T) {
 	}
 }
 
+func TestHead(t *testing.T) {
+	other := digest.FromString("x")
+	for _, tc := range []struct {
+		name    string
+		handler func(w http.ResponseWriter, r *http.Request, nth int)
+		want    digest.Digest
+		wantErr string
+	}{
+		{"says it", func(w http.ResponseWriter, _ *http.Request, _ int) {
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
+			w.Header().Set("Docker-Content-Digest", other.String())
+		}, other, ""},
+		{"does not say", func(w http.ResponseWriter, _ *http.Request, _ int) {
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
+		}, "", ""},
+		{"says nonsense", func(w http.ResponseWriter, _ *http.Request, _ int) {
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
+			w.Header().Set("Docker-Content-Digest", "sha256:../../x")
+		}, "", ""},
+		{"no type", func(http.ResponseWriter, *http.Request, int) {}, "", ""},
+		{"knows no HEAD", func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(http.StatusMethodNotAllowed) }, "", ""},
+		{"not there", func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(http.StatusNotFound) }, "", "has no image app:v1 (404 Not Found)"},
+		{"fails", func(w http.ResponseWriter, _ *http.Request, _ int) { w.WriteHeader(http.StatusBadGateway) }, "", "502 Bad Gateway"},
+		{"cuts", func(w http.ResponseWriter, _ *http.Request, _ int) { cut(w) }, "", "ends the connection early"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			server := newRogue(t, tc.handler)
+			got, err := quick(t, setup{ref: server.host + "/app:v1"}).Head(t.Context())
+			if tc.wantErr == "" && err != nil || tc.wantErr != "" && (err == nil || !strings.Contains(err.Error(), tc.wantErr)) || got != tc.want {
+				t.Errorf("got %q, %v, want %q, %q", got, err, tc.want, tc.wantErr)
+			}
+		})
+	}
+}
+
 func TestReferrersAreBounded(t *testing.T) {
 	subject := digest.FromString("image")
 	page := `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[]}`
@@ -394,8 +429,7 @@ func TestCredentialsStayWithTheirHost(t *testing.T) {
 				_, _ = w.Write(blob)
 			})
 			tokens := registrytest.NewTokenServer(t, "alice", "secret")
-			var server *rogue
-			server = newRogue(t, func(w http.ResponseWriter, r *http.Request, _ int) {
+			server := newRogue(t, func(w http.ResponseWriter, r *http.Request, _ int) {
 				if r.Header.Get("Authorization") == "" {
 					challenge := `Basic realm="x"`
 					if kind != "basic" {
@@ -543,4 +577,15 @@ func TestTokenServerThatStalls(t *testing.T) {
 	if _, err := s.Manifest(ctx, "v1"); err == nil || time.Since(began) > 3*time.Second {
 		t.Errorf("a cancelled wait for a token ends with %v after %s", err, time.Since(began))
 	}
+}
+
+func FuzzContentRange(f *testing.F) {
+	f.Add("bytes 5-9/10")
+	f.Add("bytes 0-0/*")
+	f.Fuzz(func(t *testing.T, s string) {
+		first, total, ok := contentRange(s)
+		if ok && (first < 0 || total >= 0 && total <= first) {
+			t.Errorf("%q is read as %d of %d", s, first, total)
+		}
+	})
 }

@@ -127,11 +127,12 @@ func (c *call) outgoing(req *http.Request) (*http.Request, error) {
 		// The link to a next page, for instance.
 		return nil, &Failure{What: fmt.Sprintf("registry %s points to another host, %s", c.ep.host, req.URL.Host)}
 	}
-	if c.blob == nil && !(own && c.ep.cred.BearerToken != "") {
+	bearer := own && c.ep.cred.BearerToken != ""
+	if c.blob == nil && !bearer {
 		return req, nil
 	}
 	req = req.Clone(req.Context())
-	if own && c.ep.cred.BearerToken != "" && req.Header.Get("Authorization") == "" {
+	if bearer && req.Header.Get("Authorization") == "" {
 		req.Header.Set("Authorization", "Bearer "+c.ep.cred.BearerToken)
 	}
 	if c.blob != nil && c.blob.offset > 0 {

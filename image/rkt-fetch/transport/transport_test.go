@@ -15,9 +15,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/rkt/rkt/image/rkt-fetch/registrytest"
 	"github.com/rkt/rkt/internal/config"
 	"github.com/rkt/rkt/internal/insecure"
+	"github.com/rkt/rkt/tests/registrytest"
 )
 
 func registryConfig(t *testing.T, body string) *config.Config {

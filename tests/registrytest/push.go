@@ -24,8 +24,8 @@ import (
 func (r *Registry) PutBlob(t testing.TB, repository, mediaType string, data []byte) ocispec.Descriptor {
 	t.Helper()
 	base := "http://" + r.Open(t)
-	resp := r.send(t, http.MethodPost, base+"/v2/"+repository+"/blobs/uploads/", "", nil, http.StatusAccepted)
-	to, err := url.Parse(resp.Header.Get("Location"))
+	header := r.send(t, http.MethodPost, base+"/v2/"+repository+"/blobs/uploads/", "", nil, http.StatusAccepted)
+	to, err := url.Parse(header.Get("Location"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func (r *Registry) PutManifest(t testing.TB, repository, tag, mediaType string, 
 	return desc
 }
 
-func (r *Registry) send(t testing.TB, method, to, mediaType string, body []byte, want int) *http.Response {
+func (r *Registry) send(t testing.TB, method, to, mediaType string, body []byte, want int) http.Header {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, to, bytes.NewReader(body))
 	if err != nil {
@@ -65,11 +65,11 @@ func (r *Registry) send(t testing.TB, method, to, mediaType string, body []byte,
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = resp.Body.Close()
+	defer resp.Body.Close()
 	if resp.StatusCode != want {
 		t.Fatalf("%s %s: the registry answers %s", method, to, resp.Status)
 	}
-	return resp
+	return resp.Header
 }
 
 // Signer signs as 'cosign sign' of version 2 does.
