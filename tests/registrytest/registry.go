@@ -101,7 +101,8 @@ func (r *Registry) Push(t testing.TB, layout, tag, name string, flags ...string)
 	}
 	args = append(args, "oci:"+layout+":"+tag, "docker://"+host+"/"+name)
 	command := exec.Command(need(t, "skopeo"), args...)
-	command.Env = append(os.Environ(), "HOME="+t.TempDir())
+	home := t.TempDir()
+	command.Env = append(os.Environ(), "HOME="+home, "XDG_RUNTIME_DIR="+home)
 	if out, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("skopeo %s: %v: %s", strings.Join(args, " "), err, out)
 	}
