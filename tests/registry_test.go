@@ -3,31 +3,32 @@ package tests
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/rkt/rkt/tests/registrytest"
 )
 
-// registry is a running docker-registry, or a liar in front of one.
+// registry is a running registry, or a liar in front of one.
 type registry struct {
-	address string // localhost:PORT
+	address string // HOST:PORT
 	tls     bool
 	auth    bool
 	stop    func()
 }
 
-// The only account of registries with authentication: the password "secret".
+// The only account of registries with authentication.
 const (
 	account  = "tester"
 	password = "secret"
 )
 
 // cmdRegistry starts a registry that listens on loopback only; the variable
-// NAME becomes its address. Its files are in $WORK/NAME. "down" ends it.
+// NAME becomes its address. Its files are in $WORK/NAME. With TLS, the variable
+// CA becomes the file of its authority. "down" ends it.
 func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, len(args) == 0, "registry NAME [tls] [basic] | registry NAME down")
 	s, name := of(ts), args[0]
@@ -36,28 +37,26 @@ func cmdRegistry(ts *testscript.TestScript, neg bool, args []string) {
 		return
 	}
 	r := &registry{}
-	dir := filepath.Join(s.work, name)
-	ts.Check(os.Mkdir(dir, 0o755))
-	config := "version: 0.1\nlog: {level: info}\nstorage: {filesystem: {rootdirectory: " + dir + "}, delete: {enabled: true}}\nhttp:\n  addr: 127.0.0.1:0\n"
+	options := registrytest.Options{Dir: filepath.Join(s.work, name)}
+	ts.Check(os.Mkdir(options.Dir, 0o755))
 	for _, option := range args[1:] {
 		switch option {
 		case "tls":
 			r.tls = true
-			config += fmt.Sprintf("  tls: {certificate: %s, key: %s}\n", s.suite.path("keys", "server.crt"), s.suite.path("keys", "server.key"))
+			if s.authority == nil {
+				s.authority = registrytest.NewCA(s.tb)
+				ts.Setenv("CA", s.authority.File)
+			}
+			options.TLS = s.authority
 		case "basic":
 			r.auth = true
+			options.Users = map[string]string{account: password}
 		default:
 			ts.Fatalf("option %q is unknown", option)
 		}
 	}
-	if r.auth {
-		line, err := htpasswd()
-		ts.Check(err)
-		ts.Check(os.WriteFile(dir+".htpasswd", []byte(line), 0o600))
-		config += "auth: {htpasswd: {realm: test, path: " + dir + ".htpasswd}}\n"
-	}
-	ts.Check(os.WriteFile(dir+".yml", []byte(config), 0o600))
-	ts.Check(r.start(dir+".yml", dir+".log"))
+	started := registrytest.Start(s.tb, options)
+	r.address, r.stop = started.Host, started.Stop
 	s.reg[name] = r
 	ts.Setenv(name, r.address)
 }
@@ -77,53 +76,11 @@ func cmdConfigure(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(os.WriteFile(filepath.Join(dir, args[0]+".json"), fmt.Appendf(nil, format, values...), 0o600))
 	}
 	if r.tls {
-		write("registry", `{"rktKind":"registry","rktVersion":"v1","registries":[%q],"ca":%q}`, r.address, s.suite.path("keys", "ca.crt"))
+		write("registry", `{"rktKind":"registry","rktVersion":"v1","registries":[%q],"ca":%q}`, r.address, s.authority.File)
 	}
 	if r.auth {
 		write("auth", `{"rktKind":"auth","rktVersion":"v1","domains":[%q],"type":"basic","credentials":{"user":%q,"password":%q}}`, r.address, account, password)
 	}
-}
-
-// htpasswd makes the line of the account; bcrypt is the only hash that the
-// registry takes, and crypt(3) the only program for it that is always there.
-func htpasswd() (string, error) {
-	out, err := exec.Command("perl", "-e", `print crypt($ARGV[0], "\$2y\$05\$abcdefghijklmnopqrstuu")`, password).Output()
-	if err != nil {
-		return "", fmt.Errorf("hash the registry's password: %w", err)
-	}
-	return account + ":" + string(out) + "\n", nil
-}
-
-// start runs docker-registry and reads from its log which port it got.
-func (r *registry) start(config, log string) error {
-	out, err := os.Create(log)
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	cmd := exec.Command("docker-registry", "serve", config)
-	cmd.Stdout, cmd.Stderr = out, out
-	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	r.stop = func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}
-	listening := regexp.MustCompile(`listening on 127\.0\.0\.1:([0-9]+)`)
-	if !waitUntil(patience, func() bool {
-		data, _ := os.ReadFile(log)
-		if m := listening.FindSubmatch(data); m != nil {
-			r.address = "localhost:" + string(m[1])
-		}
-		return r.address != ""
-	}) {
-		r.stop()
-		data, _ := os.ReadFile(log)
-		return fmt.Errorf("the registry does not listen after %s:\n%s", patience, data)
-	}
-	return nil
 }
 
 // registryOf finds the registry that an image name is in.
@@ -151,7 +108,7 @@ func cmdPush(ts *testscript.TestScript, neg bool, args []string) {
 		// skopeo wants a directory with nothing but the authority in it.
 		certs := filepath.Join(s.work, ".certs")
 		ts.Check(os.MkdirAll(certs, 0o755))
-		data, err := os.ReadFile(s.suite.path("keys", "ca.crt"))
+		data, err := os.ReadFile(s.authority.File)
 		ts.Check(err)
 		ts.Check(os.WriteFile(filepath.Join(certs, "ca.crt"), data, 0o644))
 		skopeo = append(skopeo, "--dest-cert-dir="+certs)
@@ -177,7 +134,7 @@ func cmdSign(ts *testscript.TestScript, neg bool, args []string) {
 	r := s.registryOf(ts, ref)
 	env := environ(ts)
 	if r.tls {
-		env = append(env, "SSL_CERT_FILE="+s.suite.path("keys", "ca.crt"))
+		env = append(env, "SSL_CERT_FILE="+s.authority.File)
 	}
 	cosign := []string{tool, "sign", "-y", "--key", key}
 	switch tool {

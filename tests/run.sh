@@ -22,8 +22,13 @@ fuzz_failed=0
 fuzz_log=$(mktemp)
 trap 'rm -f "$fuzz_log"' EXIT
 while read -r pkg target; do
-	go test -run '^$' -fuzz "^$target\$" -fuzztime "$fuzz_time" "$pkg" >"$fuzz_log" 2>&1 ||
-		{ echo "test: fuzz target $target of $pkg failed:"; cat "$fuzz_log"; fuzz_failed=1; }
+	go test -run '^$' -fuzz "^$target\$" -fuzztime "$fuzz_time" "$pkg" >"$fuzz_log" 2>&1 && continue
+	# Until Go 1.27 the end of the time itself may be taken for a failure (go.dev/issue/75804);
+	# an input that fails is always written down.
+	if grep -q 'context deadline exceeded' "$fuzz_log" && ! grep -q 'Failing input' "$fuzz_log"; then continue; fi
+	echo "test: fuzz target $target of $pkg failed:"
+	cat "$fuzz_log"
+	fuzz_failed=1
 done < <(grep -rhoE --include='*_test.go' -H '^func Fuzz[A-Za-z0-9_]*' . | sed -E 's|/[^/]*:func | |')
 [ "$fuzz_failed" = 0 ]
 

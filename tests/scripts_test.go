@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/rkt/rkt/tests/registrytest"
 )
 
 // scriptLimit is how long one script may take before its pods are killed.
@@ -56,12 +58,14 @@ func scripts(t *testing.T, dir string) testscript.Params {
 
 // script is what the commands of one script share.
 type script struct {
-	suite   suite
-	work    string
-	cgroups []string
-	started map[string]*process
-	reg     map[string]*registry
-	census  []string
+	tb        testing.TB
+	suite     suite
+	work      string
+	cgroups   []string
+	started   map[string]*process
+	reg       map[string]*registry
+	authority *registrytest.CA // of the registries with TLS, when there is one
+	census    []string
 }
 
 type scriptKey struct{}
@@ -77,8 +81,12 @@ func of(ts *testscript.TestScript) *script {
 // setup gives a script directories, cgroups and an environment of its own, and
 // checks afterwards that it left nothing running, mounted or made.
 func setup(env *testscript.Env) error {
+	tb, ok := env.T().(testing.TB)
+	if !ok {
+		return fmt.Errorf("%T is not a test of package testing", env.T())
+	}
 	s := &script{
-		suite: suite{dir: os.Getenv(suiteEnv)}, work: env.WorkDir,
+		tb: tb, suite: suite{dir: os.Getenv(suiteEnv)}, work: env.WorkDir,
 		started: map[string]*process{}, reg: map[string]*registry{},
 	}
 	if err := os.Chmod(env.WorkDir, 0o755); err != nil {
@@ -124,11 +132,11 @@ func setup(env *testscript.Env) error {
 			return
 		}
 		message := "left behind:\n\t" + strings.Join(left, "\n\t")
-		if t, ok := env.T().(interface{ Failed() bool }); ok && t.Failed() {
-			env.T().Log(message) // a script that stopped in the middle has not cleared up
+		if tb.Failed() {
+			tb.Log(message) // a script that stopped in the middle has not cleared up
 			return
 		}
-		env.T().Fatal(message)
+		tb.Fatal(message)
 	})
 	return nil
 }

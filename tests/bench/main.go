@@ -69,7 +69,7 @@ func (b bench) build() error {
 	if err := os.Mkdir(b.path("gnupg"), 0o700); err != nil {
 		return err
 	}
-	if err := b.write("etc/trust.d/bench.json", `{"rktKind":"trust","rktVersion":"v1","rules":[{"match":["**"],"require":"any","keys":[{"type":"openpgp","path":%q}]}]}`, b.path("key.asc")); err != nil {
+	if err := b.write("etc/trust.d/bench.json", policy, b.path("archive.asc"), b.path("key.asc")); err != nil {
 		return err
 	}
 	if err := os.WriteFile(b.path("empty.go"), []byte("package main\n\nfunc main() {}\n"), 0o644); err != nil {
@@ -81,22 +81,34 @@ func (b bench) build() error {
 		{"go", "build", "-trimpath", "-ldflags", "-s -w", "-o", b.path("mkimage"), "./tests/images/mkimage"},
 		{b.path("mkimage"), "busybox", b.path("layout") + ":busybox"},
 		{"gpg", "--batch", "--quiet", "--passphrase", "", "--quick-gen-key", signer, "rsa2048", "sign", "never"},
+		{"gpg", "--batch", "--quiet", "--passphrase", "", "--quick-gen-key", archiver, "rsa2048", "sign", "never"},
 		{"gpg", "--batch", "--armor", "--output", b.path("key.asc"), "--export", signer},
+		{"gpg", "--batch", "--armor", "--output", b.path("archive.asc"), "--export", archiver},
 		{"tar", "-C", b.path("layout"), "-cf", b.path("busybox.tar"), "."},
-		{"gpg", "--batch", "--armor", "--detach-sign", b.path("busybox.tar")},
+		{"gpg", "--batch", "--armor", "--local-user", archiver, "--detach-sign", b.path("busybox.tar")},
 	} {
 		if _, err := b.do(args...); err != nil {
 			return err
 		}
 	}
-	return nil
+	_, err := b.do(b.rkt("fetch", "--name="+image, "oci-archive:"+b.path("busybox.tar"))...)
+	return err
 }
 
-// signer made all images here; rkt trusts nobody else.
-const signer = "bench@localhost"
+// signer made the images of the registry, archiver those in archives. rkt
+// trusts nobody else: a signature of an archive names no repository, so that
+// its key vouches for one only.
+const (
+	signer   = "bench@localhost"
+	archiver = "archive@localhost"
+	policy   = `{"rktKind":"trust","rktVersion":"v1","rules":[
+		{"match":["bench.example/busybox"],"require":"any","keys":[{"type":"openpgp","path":%q}]},
+		{"match":["**"],"require":"any","keys":[{"type":"openpgp","path":%q}]}]}`
+)
 
-// image is a busybox with its signature beside it.
-func (b bench) image() string { return "oci-archive:" + b.path("busybox.tar") }
+// image is a busybox in the store, by a name as of a registry: a file would be
+// looked at again at every start.
+const image = "bench.example/busybox:1"
 
 func (b bench) write(name, format string, values ...any) error {
 	if err := os.MkdirAll(filepath.Dir(b.path(name)), 0o755); err != nil {

@@ -32,7 +32,7 @@ func (b bench) memory() (err error) {
 		err = errors.Join(err, gc)
 	}()
 	for range pods {
-		args := b.rkt("run", "--net=none", b.image(), "--exec=/bin/sleep", "--", "1000")
+		args := b.rkt("run", "--net=none", image, "--exec=/bin/sleep", "--", "1000")
 		cmd := exec.Command(args[0], args[1:]...)
 		if err := cmd.Start(); err != nil {
 			return err

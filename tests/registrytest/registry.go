@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -35,8 +36,10 @@ type Registry struct {
 	Host string // "127.0.0.1:PORT"
 	Dir  string
 
-	t    testing.TB
-	open *Registry // the same storage without TLS and authentication
+	t       testing.TB
+	command *exec.Cmd
+	stopped sync.Once
+	open    *Registry // the same storage without TLS and authentication
 }
 
 // Start runs a registry until the test ends.
@@ -80,14 +83,20 @@ func Start(t testing.TB, o Options) *Registry {
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_ = command.Process.Kill()
-		_ = command.Wait()
-	})
+	r.command = command
+	t.Cleanup(r.Stop)
 	if !answers(scheme + "://" + r.Host + "/v2/") {
 		t.Fatalf("the registry at %s does not come up: %s", r.Host, log.String())
 	}
 	return r
+}
+
+// Stop ends the registry before the test does.
+func (r *Registry) Stop() {
+	r.stopped.Do(func() {
+		_ = r.command.Process.Kill()
+		_ = r.command.Wait()
+	})
 }
 
 // Push copies an image of an OCI layout, all platforms of it, into the
