@@ -46,7 +46,7 @@ continued.`,
 	f.StringVar(&o.pull, "pull-policy", "update", "`when` to go to the source: never, new (if the store does not have it), update (always)")
 	f.StringVar(&o.platform, "platform", "", "`OS/ARCH[/VARIANT]` instead of this machine's")
 	f.StringVar(&o.signature, "signature", "", "`file` with a signature of the image, besides those that are found with it")
-	f.StringVar(&o.name, "name", "", "`name` of the image in the store, instead of its own")
+	f.StringVar(&o.name, "name", "", "`name` by which the image is judged and kept, instead of the one it is fetched by")
 	f.BoolVar(&o.full, "full", false, "print whole digests")
 	f.BoolVar(&o.quiet, "quiet", false, "show no progress")
 	return cmd

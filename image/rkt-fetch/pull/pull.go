@@ -66,7 +66,7 @@ type Options struct {
 	Store *store.Store
 	Dir   string // of the store
 	Ref   reference.Reference
-	Name  string // in the store; "" is Ref's
+	Name  string // by which it is judged and kept in the store; "" is Ref's
 	When  Policy
 	// Trust judges the image; nil takes it unjudged.
 	Trust    *trust.Policy
@@ -101,10 +101,15 @@ type Result struct {
 
 // Fetch makes sure that the image is in the store, complete and trusted.
 func Fetch(ctx context.Context, o Options) (Result, error) {
-	if o.Name == "" {
-		o.Name = o.Ref.String()
+	as := o.Ref
+	if o.Name != "" {
+		var err error
+		if as, err = reference.Parse(o.Name); err != nil {
+			return Result{}, fmt.Errorf("fetch %q: %w", o.Ref, err)
+		}
 	}
-	f := &fetch{Options: o}
+	o.Name = as.String()
+	f := &fetch{Options: o, as: as}
 	defer f.close()
 	img, fetched, err := f.run(ctx)
 	var refused *refusal
@@ -129,6 +134,7 @@ func isFull(err error) bool {
 // fetch is one call of Fetch.
 type fetch struct {
 	Options
+	as     reference.Reference // Name
 	lease  *store.Lease
 	origin Origin
 }
@@ -155,10 +161,10 @@ func (f *fetch) run(ctx context.Context) (img store.Image, fetched bool, err err
 		if have.missing != "" {
 			return img, false, fmt.Errorf("%s, and the pull policy \"never\" forbids to fetch it", have.missing)
 		}
-		return have.img, false, f.judge(have.subject(f.Ref), evidence.Found{Items: have.items})
+		return have.img, false, f.judge(have.subject(f.as), evidence.Found{Items: have.items})
 	case New:
 		if have.missing == "" && !f.Ref.IsLocal() {
-			return have.img, false, f.judge(have.subject(f.Ref), evidence.Found{Items: have.items})
+			return have.img, false, f.judge(have.subject(f.as), evidence.Found{Items: have.items})
 		}
 	}
 	if f.origin, err = f.Open(ctx); err != nil {
@@ -189,7 +195,7 @@ func (f *fetch) current(ctx context.Context) (digest.Digest, error) {
 // unchanged judges an image that is there already. Only if its signatures do
 // not suffice (any more), new ones are looked for.
 func (f *fetch) unchanged(ctx context.Context, have stored) (store.Image, error) {
-	subject := have.subject(f.Ref)
+	subject := have.subject(f.as)
 	if f.judge(subject, evidence.Found{Items: have.items}) == nil {
 		return have.img, f.Store.Touch(have.img)
 	}
@@ -212,7 +218,7 @@ func (f *fetch) download(ctx context.Context) (store.Image, error) {
 	if err != nil {
 		return store.Image{}, err
 	}
-	subject := trust.Subject{Ref: f.Ref}
+	subject := trust.Subject{Ref: f.as}
 	doc := top
 	if top.IsIndex() {
 		if doc, err = f.choose(ctx, top); err != nil {

@@ -250,9 +250,19 @@ func TestArchives(t *testing.T) {
 		t.Error("a changed layout was not read again")
 	}
 	o := c.options(name, New)
-	o.Name = "own/name"
-	if r, err := Fetch(t.Context(), o); err != nil || r.Name != "own/name" {
+	o.Name = "own.example/name"
+	if r, err := Fetch(t.Context(), o); err != nil || r.Name != "own.example/name:latest" {
 		t.Errorf("under another name: %+v, %v", r, err)
+	}
+	o.Name = "own.example/Name"
+	if r, err := Fetch(t.Context(), o); err == nil || !strings.Contains(err.Error(), "own.example/Name") {
+		t.Errorf("under a name that is none: %+v, %v", r, err)
+	}
+	// It is judged by the name that it is kept under, as at every start.
+	o.Name = "reg.example/name"
+	o.Trust = trusting(t, "reg.example", "cosign", registrytest.NewSigner(t).Public)
+	if _, err := Fetch(t.Context(), o); err == nil || !strings.Contains(err.Error(), `"reg.example/name:latest" is not trusted`) {
+		t.Errorf("under a name that needs a signature: %v", err)
 	}
 	c.policy = trusting(t, "reg.example", "cosign", registrytest.NewSigner(t).Public)
 	if _, err := c.fetch(name, New); err == nil || !strings.Contains(err.Error(), "is not trusted") {
