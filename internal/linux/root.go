@@ -65,7 +65,7 @@ func (r *Root) open(name string, flags int, perm uint32, resolve uint64) (int, e
 // inside the root. The descriptor (O_PATH) is the caller's.
 func (r *Root) MkdirAll(name string) (int, error) {
 	fd, err := r.Open(name, unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != unix.ENOENT {
+	if !errors.Is(err, unix.ENOENT) {
 		return fd, err
 	}
 	parts := strings.Split(strings.Trim(path.Clean("/"+name), "/"), "/")
@@ -82,7 +82,7 @@ func (r *Root) MkdirAll(name string) (int, error) {
 
 func (r *Root) mkdir(parent, whole, base string) (int, error) {
 	fd, err := r.Open(whole, unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != unix.ENOENT {
+	if !errors.Is(err, unix.ENOENT) {
 		return fd, err
 	}
 	up, err := r.Open(parent, unix.O_PATH|unix.O_DIRECTORY, 0)
@@ -100,7 +100,7 @@ func (r *Root) mkdir(parent, whole, base string) (int, error) {
 // empty file and its parents where nothing is there.
 func (r *Root) CreateFile(name string) (int, error) {
 	fd, err := r.Open(name, unix.O_PATH, 0)
-	if err != unix.ENOENT {
+	if !errors.Is(err, unix.ENOENT) {
 		return fd, err
 	}
 	up, err := r.MkdirAll(path.Dir(path.Clean("/" + name)))
