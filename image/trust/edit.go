@@ -12,6 +12,7 @@ import (
 
 	"github.com/rkt/rkt/internal/atomicfile"
 	"github.com/rkt/rkt/internal/flock"
+	"github.com/rkt/rkt/internal/smallfile"
 )
 
 const keyDir = "keys" // below trust.d
@@ -240,7 +241,7 @@ func (e *Editor) removeRule(pattern string) (Change, error) {
 		return Change{}, fmt.Errorf("file %q has been edited and has %d rules; edit it by hand", file, len(f.Rules))
 	}
 	if err := os.Remove(file); err != nil {
-		return Change{}, cause(err)
+		return Change{}, smallfile.Cause(err)
 	}
 	var gone []Change
 	for _, k := range f.Rules[0].Keys {
@@ -302,7 +303,7 @@ func (e *Editor) files() ([]editedFile, error) {
 
 // read reads a policy file and refuses one that could not be evaluated.
 func (e *Editor) read(file string) (policyFile, error) {
-	data, err := readBounded(file)
+	data, err := smallfile.Read(file, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return policyFile{}, err
 	}

@@ -153,7 +153,7 @@ func TestArchiveHasherRefuses(t *testing.T) {
 		"2 armored blocks":                 read(t, g.dir, "archive-clear.asc"),
 		"is not a detached signature":      read(t, g.dir, "simple-rsa.sig"),
 		"cut off or garbled":               read(t, g.dir, "archive-rsa.asc")[:200],
-		"longer than":                      make([]byte, MaxItem),
+		"larger than":                      make([]byte, MaxItem),
 	} {
 		if _, err := NewArchiveHasher(data); err == nil || !strings.Contains(err.Error(), reason) {
 			t.Errorf("got %v, want an error with %q", err, reason)
@@ -255,7 +255,7 @@ func TestKeysRefused(t *testing.T) {
 		"holds 2 keys":                 string(read(t, g.dir, "openpgp-both.asc")),
 		`is a "PGP SIGNATURE"`:         string(read(t, g.dir, "archive-ed.asc")),
 		"can be used: it ends":         "\x99\x01",
-		"longer than":                  strings.Repeat("x", maxFile+1),
+		"larger than":                  strings.Repeat("x", maxFile+1),
 		"too early":                    string(read(t, g.dir, "openpgp-ed.asc")[:120]),
 		"not supported, use P-256":     "-----BEGIN PUBLIC KEY-----\nME4wEAYHKoZIzj0CAQYFK4EEACEDOgAEt6FgOIwGpXbjtqDhYYyuFvrkLrO3iRhC\nQ1PEEFZNqCaz6g9pvOqOBVJKgP1bQWUUrPYhRvzW0KY=\n-----END PUBLIC KEY-----\n",
 	} {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
+
+	"github.com/rkt/rkt/internal/smallfile"
 )
 
 // Types of keys.
@@ -65,7 +67,7 @@ func ReadKey(data []byte) (Key, error) {
 
 // ReadKeyFile is ReadKey of a file, and returns its bytes too.
 func ReadKeyFile(path string) (Key, []byte, error) {
-	data, err := readBounded(path)
+	data, err := smallfile.Read(path, maxFile)
 	if err != nil {
 		return Key{}, nil, fmt.Errorf("read key file %q: %w", path, err)
 	}
@@ -95,7 +97,7 @@ func (k keySpec) load(file string) ([]Key, error) {
 			path = filepath.Join(filepath.Dir(file), path)
 		}
 		var err error
-		if data, err = readBounded(path); err != nil {
+		if data, err = smallfile.Read(path, maxFile); err != nil {
 			return nil, fmt.Errorf("key file %q: %w", path, err)
 		}
 	}

@@ -3,13 +3,13 @@ package trust
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"sort"
 	"strings"
-	"syscall"
+
+	"github.com/rkt/rkt/internal/smallfile"
 )
 
 const (
@@ -128,7 +128,7 @@ func policyNames(dir string) ([]string, error) {
 }
 
 func (p *Policy) load(file string) error {
-	data, err := readBounded(file)
+	data, err := smallfile.Read(file, maxFile)
 	if err != nil {
 		return err
 	}
@@ -274,40 +274,6 @@ func (r rule) matchText() string {
 		texts[i] = p.text
 	}
 	return strings.Join(texts, ", ")
-}
-
-// readBounded reads a regular file that may be at most maxFile bytes long, and
-// does not wait for a FIFO that took a file's place.
-func readBounded(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, cause(err)
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	info, err := f.Stat()
-	if err != nil {
-		return nil, cause(err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("it is not a regular file")
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, cause(err)
-	}
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("it is longer than %d bytes", maxFile)
-	}
-	return data, nil
-}
-
-// cause drops the path from an error whose caller names it already.
-func cause(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		return path.Err
-	}
-	return err
 }
 
 // Rule is a rule of the policy for people to read.

@@ -106,7 +106,7 @@ func TestPolicyFileRefused(t *testing.T) {
 		rule(`{"match":["**"],"keys":[{"type":"keyless","issuer":"https://issuer.example","subject":"me"}]}`): `this build of rkt cannot verify keyless identities`,
 		rule(`{"match":["**"],"keys":[{"type":"cosign","path":"a","issuer":"i"}]}`):                           `only keyless identities have`,
 		rule(strings.Repeat(`{"match":["**"],"reject":true},`, 1024) + `{"match":["**"],"reject":true}`):      "more than 1024",
-		strings.Repeat(" ", maxFile) + rule(""):                                                               "longer than",
+		strings.Repeat(" ", maxFile) + rule(""):                                                               "larger than",
 	} {
 		config := t.TempDir()
 		file := filepath.Join(config, "trust.d", "bad.json")

@@ -16,11 +16,12 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/rkt/rkt/internal/smallfile"
 )
 
 // maxFile bounds one configuration file.
@@ -226,7 +227,7 @@ func listFiles(dir string) ([]string, error) {
 }
 
 func loadFile(path, dir string, kinds map[string]func(doc *document) error) error {
-	data, err := readFile(path)
+	data, err := smallfile.Read(path, maxFile)
 	if err != nil {
 		return err
 	}
@@ -239,38 +240,4 @@ func loadFile(path, dir string, kinds map[string]func(doc *document) error) erro
 		return fmt.Errorf("field \"rktKind\" is %q, which does not belong in %s", doc.kind, dir)
 	}
 	return add(doc)
-}
-
-// readFile reads a regular file of bounded size. It opens without blocking:
-// a FIFO in a configuration directory must not hang rkt.
-func readFile(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|openNonblock, 0)
-	if err != nil {
-		return nil, plain(err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, plain(err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("it is not a regular file")
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, plain(err)
-	}
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("it is larger than %d bytes", maxFile)
-	}
-	return data, nil
-}
-
-// plain drops operation and path, which the caller's sentence already has.
-func plain(err error) error {
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
-		return pathErr.Err
-	}
-	return err
 }

@@ -5,10 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"syscall"
 )
-
-const openNonblock = syscall.O_NONBLOCK
 
 // hub is docker.io's one name in image names; the others are its servers.
 const hub = "docker.io"
