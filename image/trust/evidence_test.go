@@ -153,7 +153,7 @@ func TestArchiveHasherRefuses(t *testing.T) {
 		"2 armored blocks":                 read(t, g.dir, "archive-clear.asc"),
 		"is not a detached signature":      read(t, g.dir, "simple-rsa.sig"),
 		"cut off or garbled":               read(t, g.dir, "archive-rsa.asc")[:200],
-		"larger than":                      make([]byte, MaxItem),
+		"longer than":                      make([]byte, MaxItem),
 	} {
 		if _, err := NewArchiveHasher(data); err == nil || !strings.Contains(err.Error(), reason) {
 			t.Errorf("got %v, want an error with %q", err, reason)
