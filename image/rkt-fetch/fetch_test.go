@@ -241,10 +241,10 @@ func TestOutput(t *testing.T) {
 	if again, said := u.run(anyImage, r.Host+"/app:v1"); again.Fetched || said != "" || again.Digest != result.Digest {
 		t.Errorf("fetched again: %+v, %q", again, said)
 	}
-	if named, said := u.run(anyImage, "--quiet", "--name=my/own", r.Host+"/app:v1"); named.Name != "my/own" || said != "" {
+	if named, said := u.run(anyImage, "--quiet", "--name=own.example/it:1", r.Host+"/app:v1"); named.Name != "own.example/it:1" || said != "" {
 		t.Errorf("under a name: %+v, %q", named, said)
 	}
-	u.whole("my/own")
+	u.whole("own.example/it:1")
 	t.Run("terminal", func(t *testing.T) {
 		if _, err := exec.LookPath("script"); err != nil {
 			t.Skipf("needs script, for a terminal: %v", err)
