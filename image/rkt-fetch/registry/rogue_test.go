@@ -471,6 +471,28 @@ func TestCredentialsStayWithTheirHost(t *testing.T) {
 	}
 }
 
+// TestIdentityTokenStaysWithItsServer has a token server redirect the request
+// whose body is the token.
+func TestIdentityTokenStaysWithItsServer(t *testing.T) {
+	other := newRogue(t, func(w http.ResponseWriter, r *http.Request, _ int) {})
+	tokens := newRogue(t, func(w http.ResponseWriter, r *http.Request, _ int) {
+		http.Redirect(w, r, other.URL+"/token", http.StatusTemporaryRedirect)
+	})
+	server := newRogue(t, func(w http.ResponseWriter, r *http.Request, _ int) {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="`+tokens.URL+`/token",service="x"`)
+		http.Error(w, "", http.StatusUnauthorized)
+	})
+	s := quick(t, setup{ref: server.host + "/app:v1", cred: map[string]Credential{server.host: {IdentityToken: "precious"}}})
+	if _, err := s.Manifest(t.Context(), "v1"); err == nil || !strings.Contains(err.Error(), "sends a request with credentials on to host "+other.host) {
+		t.Errorf("error is %v", err)
+	}
+	for _, r := range other.requests() {
+		if r.Method == http.MethodPost {
+			t.Error("the other host was sent the request with the token")
+		}
+	}
+}
+
 // TestRedirectFromTLS goes from https to another https host, which is allowed,
 // and to http, which is not.
 func TestRedirectFromTLS(t *testing.T) {

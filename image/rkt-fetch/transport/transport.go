@@ -75,6 +75,12 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme != "https" && !t.opts.Insecure.Has(insecure.HTTP) {
 		return nil, &Error{Host: host, What: "can only be asked by plain HTTP, which is not allowed without --insecure-options=http"}
 	}
+	origin := first(req)
+	away := origin.URL.Host != req.URL.Host || origin.URL.Scheme != req.URL.Scheme
+	if away && req.Body != nil && req.Body != http.NoBody {
+		// What is posted to a token server is a secret as well.
+		return nil, &Error{Host: origin.URL.Host, What: "sends a request with credentials on to host " + host + ", which is refused"}
+	}
 	inner, err := t.host(host)
 	if err != nil {
 		return nil, err
@@ -83,7 +89,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	detach := context.AfterFunc(t.opts.Base, func() { cancel(context.Cause(t.opts.Base)) })
 	watch := newWatch(t.opts.Stall, cancel)
 	out := req.Clone(ctx)
-	if origin := first(req); origin.URL.Host != req.URL.Host || origin.URL.Scheme != req.URL.Scheme {
+	if away {
 		// net/http keeps these for other ports and for subdomains of a host.
 		out.Header.Del("Authorization")
 		out.Header.Del("Cookie")
