@@ -204,6 +204,10 @@ func killAt(program, point, dir string) error {
 	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGKILL {
 		return fmt.Errorf("it was not: %v\n%s", cmd.ProcessState, out)
 	}
+	// A process that another goroutine forks has our descriptors, and with them
+	// our locks, until it executes its program.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	s := &Store{dir: dir, leases: map[*Lease]bool{}} // not opened, which would repair
 	if err := checkVisible(s); err != nil {
 		return fmt.Errorf("right after: %w", err)
