@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"unsafe"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
-	"kernel.org/pub/linux/libs/security/libcap/psx"
+
+	"github.com/rkt/rkt/image/rkt-fetch/rights"
 )
 
 // kept are the capabilities that a fetch goes on with. This process itself
@@ -34,42 +34,10 @@ var kept = [...]uint{
 // Reading stays allowed everywhere: certificates, resolv.conf and signatures
 // are where the administrator says.
 func confine(dir string) error {
-	if err := allThreads("set no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
-		return err
-	}
-	if err := dropCaps(); err != nil {
+	if err := rights.GiveUp(kept[:]...); err != nil {
 		return err
 	}
 	return restrictWrites(dir)
-}
-
-func dropCaps() error {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var caps [2]unix.CapUserData
-	if err := unix.Capget(&header, &caps[0]); err != nil {
-		return fmt.Errorf("read capabilities: %w", err)
-	}
-	var keep [2]uint32
-	for _, c := range kept {
-		keep[c/32] |= 1 << (c % 32)
-	}
-	for i := range caps {
-		caps[i].Permitted &= keep[i]
-		caps[i].Effective = caps[i].Permitted
-		caps[i].Inheritable = 0
-	}
-	return allThreads("drop capabilities", unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&caps[0])), 0)
-}
-
-// allThreads makes a system call on every thread of the process, as the kernel
-// keeps no_new_privs and capabilities for each of them.
-//
-//go:uintptrescapes
-func allThreads(what string, call, a, b, c uintptr) error {
-	if _, _, errno := psx.Syscall6(call, a, b, c, 0, 0, 0); errno != 0 {
-		return fmt.Errorf("%s: %w", what, errno)
-	}
-	return nil
 }
 
 // restrictWrites does nothing on kernels whose Landlock would forbid to move a

@@ -1,16 +1,16 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"time"
-	"unsafe"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
+
+	"github.com/rkt/rkt/image/rkt-fetch/rights"
 )
 
 const (
@@ -30,9 +30,6 @@ var keepCaps = []uint{unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, un
 // confine gives up, for all threads and for good, everything but writing below
 // target. It reports the version of Landlock that helped, 0 for none.
 func confine(target *os.File, fileSize int64) (int, error) {
-	if builtWithCgo {
-		return 0, errors.New("rkt-fetch was built with cgo; build it with CGO_ENABLED=0, as 'make build' does")
-	}
 	if err := limit(fileSize); err != nil {
 		return 0, err
 	}
@@ -50,10 +47,7 @@ func confine(target *os.File, fileSize int64) (int, error) {
 		}
 		below = "/"
 	}
-	if err := allThreads("set no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
-		return 0, err
-	}
-	if err := dropCaps(); err != nil {
+	if err := rights.GiveUp(keepCaps...); err != nil {
 		return 0, err
 	}
 	return restrict(below)
@@ -81,26 +75,6 @@ func limit(fileSize int64) error {
 		}
 	}
 	return nil
-}
-
-// dropCaps keeps of the capabilities that the process has those in keepCaps.
-// The bounding set may stay: with no_new_privs, execve adds nothing.
-func dropCaps() error {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var caps [2]unix.CapUserData
-	if err := unix.Capget(&header, &caps[0]); err != nil {
-		return fmt.Errorf("read capabilities: %w", err)
-	}
-	var keep [2]uint32
-	for _, c := range keepCaps {
-		keep[c/32] |= 1 << (c % 32)
-	}
-	for i := range caps {
-		caps[i].Permitted &= keep[i]
-		caps[i].Effective = caps[i].Permitted
-		caps[i].Inheritable = 0
-	}
-	return allThreads("drop capabilities", unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&caps[0])), 0)
 }
 
 // restrict allows to write and to list below a path, and nothing else.

@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"github.com/rkt/rkt/image/rkt-fetch/rights"
 	"github.com/rkt/rkt/image/unpack"
 	"github.com/rkt/rkt/image/unpack/hostile"
 )
@@ -28,7 +29,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) < 2 {
 		os.Exit(m.Run())
 	}
-	if builtWithCgo && os.Args[1] != Verb {
+	if rights.Cgo && os.Args[1] != Verb {
 		os.Exit(withoutCgo())
 	}
 	var err error

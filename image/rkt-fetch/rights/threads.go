@@ -1,13 +1,14 @@
 //go:build !cgo
 
-package sandbox
+package rights
 
 import (
 	"fmt"
 	"syscall"
 )
 
-const builtWithCgo = false
+// Cgo says that this program was built with cgo, and cannot give up anything.
+const Cgo = false
 
 // allThreads makes a system call on every thread of the process, as the kernel
 // keeps no_new_privs and capabilities for each of them.
