@@ -186,7 +186,7 @@ func (s *sandbox) remove() error {
 		err = cgroup.Remove(cgroup.Dirs(s.cgroups), time.Now().Add(teardown))
 	}
 	_ = unix.Unlink(filepath.Join(s.runDir, control.Socket))
-	if rmErr := unix.Rmdir(s.runDir); rmErr != nil && rmErr != unix.ENOENT {
+	if rmErr := unix.Rmdir(s.runDir); rmErr != nil && !errors.Is(rmErr, unix.ENOENT) {
 		rmErr = os.RemoveAll(s.runDir)
 		err = errors.Join(err, rmErr)
 	}
